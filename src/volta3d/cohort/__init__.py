@@ -1,0 +1,1 @@
+"""Prepared scans on disk: the contract they were prepared under, the store, the participants."""

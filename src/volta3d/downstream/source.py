@@ -1,0 +1,149 @@
+"""What is to be embedded: prepared cohorts, or raw scans that are prepared on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from volta3d.cohort.arrays import decode, encode
+from volta3d.cohort.participants import COLUMNS, complete
+from volta3d.cohort.store import CONTRACT, Cohort
+from volta3d.downstream.encoder import LoadedEncoder, check_contract
+from volta3d.errors import UsageError, VoltaError
+from volta3d.files import sha256
+from volta3d.prepare.findings import Finding, Refused
+from volta3d.prepare.layouts import discover
+from volta3d.prepare.piece import prepare_scan
+from volta3d.prepare.scan import Scan, plain
+
+
+@dataclass
+class Source:
+    """Prepared cubes in order, with what is known of each scan.
+
+    Attributes:
+        count: scans to expect, refused ones included.
+        synthetic: whether any of them is.
+        cohorts: content hashes of the cohorts among them.
+        refused: scans that could not be prepared: ``source``, ``code``, ``what``, ``how_to_fix``;
+            complete once ``cubes`` is exhausted.
+    """
+
+    cohorts: list[Cohort]
+    scans: list[Scan]
+    encoder: LoadedEncoder
+    refused: list[dict[str, str]] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, data: Path | str | Sequence[Path | str], encoder: LoadedEncoder) -> Source:
+        """Find out what ``data`` is: cohort folders, scans, folders of scans, or a mixture.
+
+        Raises:
+            EncoderError: a cohort was prepared in another way than the encoder wants.
+            CohortError: a cohort is damaged, or a path is missing or holds no scan.
+            UsageError: nothing given.
+        """
+        paths = [Path(data)] if isinstance(data, Path | str) else [Path(p) for p in data]
+        if not paths:
+            raise UsageError("Nothing to embed", fix="Name a cohort or a scan")
+        found = cls([], [], encoder)
+        for path in paths:
+            if (path / CONTRACT).is_file():
+                cohort = Cohort.open(path)
+                check_contract(encoder, cohort)
+                found.cohorts.append(cohort)
+            else:
+                discovered = discover(path)
+                found.scans += discovered.scans
+                found.refused += [_refusal(p, f) for p, f in discovered.refused]
+        return found
+
+    @property
+    def count(self) -> int:
+        """Scans to go through."""
+        return sum(len(cohort) for cohort in self.cohorts) + len(self.scans)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any of the scans is synthetic."""
+        cohorts = any(cohort.contract.synthetic for cohort in self.cohorts)
+        return cohorts or any(scan.synthetic for scan in self.scans)
+
+    def cubes(self) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
+        """One row of participants.tsv and one prepared cube [D, H, W] per scan.
+
+        A scan that cannot be prepared is noted in ``refused`` and passed over.
+
+        Raises:
+            UsageError: two scans share an id.
+        """
+        yield from _once(self._cubes())
+
+    def _cubes(self) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
+        for cohort in self.cohorts:
+            for index in range(len(cohort)):
+                yield cohort.participants.iloc[[index]], cohort.volume(index)
+        for scan in self.scans:
+            try:
+                yield self._prepare(scan)
+            except Refused as error:
+                self.refused.append(_refusal(scan.source, error.finding))
+            except Exception as error:  # whatever a broken file provokes, the others go on
+                what = f"Cannot be read: {type(error).__name__}: {error}"
+                finding = Finding("error", "unreadable", what, "Fetch or restore the file")
+                self.refused.append(_refusal(scan.source, finding))
+
+    def _prepare(self, scan: Scan) -> tuple[pd.DataFrame, np.ndarray]:
+        contract = self.encoder.contract
+        prepared = prepare_scan(scan.source, contract)
+        codes = [f.code for f in (*scan.findings, *prepared.findings)]
+        row = {
+            **{c: getattr(scan, c, "") for c in COLUMNS},
+            "label_file": "",
+            "source": plain(str(scan.source)),
+            "source_sha256": sha256(scan.source),
+            "foreground_mm3": prepared.foreground_mm3,
+            "brain_mm3": prepared.brain_mm3,
+            "findings": ";".join(dict.fromkeys(codes)),
+        }
+        # through the storage's rounding, so that a cohort made of this scan gives the same features
+        volume = decode(encode(prepared.volume, contract), contract)
+        return complete(pd.DataFrame([row], columns=list(COLUMNS))), volume
+
+    def none_left(self) -> VoltaError:
+        """The error when not one scan could be used."""
+        if not self.refused:
+            return VoltaError("There is no scan to embed", fix="Prepare some scans first")
+        first = self.refused[0]
+        return VoltaError(
+            f"None of the {len(self.refused)} scans could be prepared; the first: {first['what']}",
+            where=first["source"],
+            fix=first["how_to_fix"],
+        )
+
+
+def _once(
+    rows: Iterable[tuple[pd.DataFrame, np.ndarray]],
+) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
+    seen: set[str] = set()
+    for row, volume in rows:
+        scan_id = str(row["scan_id"].iloc[0])
+        if scan_id in seen:
+            raise UsageError(
+                "Two scans have the same id", where=scan_id, fix="Give each scan once, or rename it"
+            )
+        seen.add(scan_id)
+        yield row, volume
+
+
+def _refusal(path: Path, finding: Finding) -> dict[str, str]:
+    return {
+        "source": plain(str(path)),
+        "code": finding.code,
+        "what": plain(finding.what),
+        "how_to_fix": plain(finding.how_to_fix),
+    }

@@ -1,0 +1,1 @@
+"""What features and predictions are worth: cross-validated probes, with intervals."""

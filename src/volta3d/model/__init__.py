@@ -1,0 +1,1 @@
+"""The networks: encoder, decoder, summariser, projection heads, student and teacher."""

@@ -1,0 +1,76 @@
+"""Who a synthetic subject is: balanced by design, a pure function of (seed, number)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+from volta3d.phantom import effects
+from volta3d.randomness import numpy_generator
+
+CONTROL = "control"
+ATROPHY = "synthetic-atrophy"
+
+# Every run of twelve subjects holds each combination once; a third has atrophy.
+_CELLS = list(itertools.product(("M", "F"), ("siteA", "siteB"), (CONTROL, CONTROL, ATROPHY)))
+BLOCK = len(_CELLS)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One synthetic subject and the true size of everything that was done to it.
+
+    Attributes:
+        name: BIDS participant id, e.g. ``sub-SYN001``.
+        age: years.
+        head_scale: linear size of the head relative to the template.
+        log_factors: log volume relative to the template, in the order of ``effects.STRUCTURES``,
+            before the head is scaled.
+        grey_factor: grey-matter volume relative to the template, before the head is scaled.
+    """
+
+    number: int
+    name: str
+    age: float
+    sex: str
+    site: str
+    diagnosis: str
+    head_scale: float
+    log_factors: tuple[float, float, float]
+    grey_factor: float
+
+
+def draw_subject(number: int, seed: int) -> Subject:
+    """The subject of this ``number`` (from 1 on); subjects drawn before or after do not matter."""
+    block, place = divmod(number - 1, BLOCK)
+    shared = numpy_generator(seed, "phantom", "block", block)
+    sex, site, diagnosis = _CELLS[shared.permutation(BLOCK)[place]]
+    stratum = shared.permutation(BLOCK)[place]  # ages are spread evenly over each block
+    own = numpy_generator(seed, "phantom", "subject", number)
+    youngest, oldest = effects.AGES
+    age = round(youngest + (oldest - youngest) * (stratum + own.uniform()) / BLOCK, 1)
+    atrophy = diagnosis == ATROPHY
+    head = effects.HEAD_FEMALE if sex == "F" else 1.0
+    both, right, left, fluid = own.standard_normal(4)
+    hippocampus = (
+        math.log(effects.hippocampus_factor(atrophy)) + effects.HIPPOCAMPUS_DEVIATION * both
+    )
+    return Subject(
+        number=number,
+        name=f"sub-SYN{number:03d}",
+        age=age,
+        sex=sex,
+        site=site,
+        diagnosis=diagnosis,
+        head_scale=float(head + effects.HEAD_DEVIATION * own.standard_normal()),
+        log_factors=(
+            float(hippocampus + effects.SIDE_DEVIATION * right),
+            float(hippocampus + effects.SIDE_DEVIATION * left),
+            float(
+                math.log(effects.ventricle_factor(age, atrophy))
+                + effects.VENTRICLE_DEVIATION * fluid
+            ),
+        ),
+        grey_factor=effects.grey_factor(age),
+    )

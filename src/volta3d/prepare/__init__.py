@@ -1,0 +1,5 @@
+"""Raw scans in, a cohort out: layouts, checks, one resampling, intensities, quality control."""
+
+from volta3d.prepare.run import PrepareResult, prepare
+
+__all__ = ["PrepareResult", "prepare"]

@@ -1,0 +1,84 @@
+"""The scans of all sources together, and the contract they will be prepared under."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from volta3d.cohort.contract import Contract
+from volta3d.config import PrepareConfig
+from volta3d.errors import CohortError
+from volta3d.prepare.findings import Finding
+from volta3d.prepare.layouts import discover
+from volta3d.prepare.scan import Scan, slug
+
+MIXED = Finding(
+    "warning",
+    "mixed-synthetic",
+    "Synthetic and real scans in one cohort",
+    "Prepare them into separate cohorts unless this is meant",
+)
+SYNTHETIC = Finding("info", "synthetic", "Not a real scan")
+
+
+def gather(
+    sources: Sequence[Path | str], layout: str | None = None
+) -> tuple[list[Scan], list[tuple[Path, Finding]]]:
+    """Each file once; data sets of one name told apart; synthetic scans marked as such.
+
+    Raises:
+        UsageError: an unknown layout.
+        CohortError: no source, or one that is missing or without a T1w scan.
+    """
+    if not sources:
+        raise CohortError("No source given", fix="Name at least one folder of scans")
+    scans: list[Scan] = []
+    refused: list[tuple[Path, Finding]] = []
+    files: set[Path] = set()
+    names: set[str] = set()
+    for source in sources:
+        discovery = discover(Path(source), layout)
+        refused += discovery.refused
+        new = [s for s in discovery.scans if s.source.resolve() not in files]
+        files |= {s.source.resolve() for s in new}
+        renamed = {d: _free(d, names) for d in sorted({s.dataset for s in new})}
+        names |= set(renamed.values())
+        scans += [_rename(scan, renamed[scan.dataset]) for scan in new]
+    scans = [replace(s, findings=(*s.findings, SYNTHETIC)) if s.synthetic else s for s in scans]
+    if len({s.synthetic for s in scans}) == 2:
+        scans = [replace(s, findings=(*s.findings, MIXED)) for s in scans]
+    return scans, refused
+
+
+def sign(scans: Sequence[Scan], config: PrepareConfig) -> Contract:
+    """The contract for these scans.
+
+    Raises:
+        CohortError: a label value that means different things in two data sets.
+    """
+    names: dict[int, str] = {}
+    for scan in scans:
+        for index, name in scan.label_names.items():
+            if slug(names.setdefault(index, name).lower()) != slug(name.lower()):
+                raise CohortError(
+                    f"Label {index} means '{names[index]}' in one data set and '{name}' in another",
+                    where=scan.label or "",
+                    fix="Prepare them into separate cohorts, or make their dseg.tsv agree",
+                )
+    synthetic = any(s.synthetic for s in scans)
+    named = dict(sorted(names.items()))
+    return Contract.from_config(config, synthetic=synthetic, label_names=named)
+
+
+def _rename(scan: Scan, dataset: str) -> Scan:
+    scan_id = dataset + scan.scan_id.removeprefix(scan.dataset)
+    return replace(scan, dataset=dataset, scan_id=scan_id)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}-{number}"
+    return free

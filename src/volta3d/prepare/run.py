@@ -1,0 +1,192 @@
+"""``prepare``: raw scans in, a cohort out."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from volta3d.cohort.contract import Contract
+from volta3d.cohort.store import CONTRACT, Cohort, read_contract
+from volta3d.config import PrepareConfig
+from volta3d.errors import CohortError
+from volta3d.files import clean_partial, require_writable
+from volta3d.prepare.assemble import assemble, publish, read_facts, read_records, unpack
+from volta3d.prepare.findings import Finding
+from volta3d.prepare.gather import gather, sign
+from volta3d.prepare.lock import locked
+from volta3d.prepare.parallel import outcomes
+from volta3d.prepare.piece import Outcome
+from volta3d.prepare.rows import participants_table, quarantine_table
+from volta3d.prepare.scan import Scan
+
+WORK = ".work"
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class PrepareResult:
+    """What ``prepare`` did.
+
+    Args:
+        cohort: its folder.
+        prepared: scans prepared now.
+        skipped: scans that were there already.
+        quarantined: scans that could not be prepared; see ``quarantine.tsv``.
+        findings: how many scans of the cohort each finding concerns, by its code.
+    """
+
+    cohort: Path
+    prepared: int
+    skipped: int
+    quarantined: int
+    findings: dict[str, int] = field(default_factory=dict)
+
+
+def prepare(
+    sources: Sequence[Path | str],
+    out: Path | str,
+    *,
+    layout: str | None = None,
+    workers: int = 1,
+    config: PrepareConfig = PrepareConfig(),  # noqa: B008 - frozen
+    progress: Progress | None = None,
+) -> PrepareResult:
+    """Prepare raw scans into a cohort.
+
+    A scan that cannot be prepared goes to ``quarantine.tsv`` and the others go on. Killed at any
+    time, no cohort that opens is left; the same call again does only what is missing. Called again
+    with more sources, the cohort then holds exactly the scans of the last call.
+
+    Args:
+        sources: folders or files.
+        out: the cohort's folder, new or of an earlier call.
+        layout: of all sources, or None to detect it for each.
+        workers: processes.
+        config: how to prepare.
+        progress: called with (done, total).
+
+    Raises:
+        UsageError: an unknown layout.
+        CohortError: a source is missing or without a T1w scan, nothing could be prepared, or
+            ``out`` holds something else.
+        VoltaError: ``out`` cannot be written.
+    """
+    out = Path(out)
+    scans, refused = gather(sources, layout)
+    contract = sign(scans, config)
+    old = _existing(out, contract)
+    require_writable(out)
+    with locked(out / WORK):
+        clean_partial(out)
+        clean_partial(out / WORK)
+        try:
+            done = _prepare_all(scans, contract, out, old, workers, progress)
+            result = _publish(done, refused, contract, out, old)
+        except CohortError:
+            shutil.rmtree(out / WORK, ignore_errors=True)
+            with contextlib.suppress(OSError):  # it stays when it holds an earlier cohort
+                out.rmdir()
+            raise
+        shutil.rmtree(out / WORK, ignore_errors=True)
+    return result
+
+
+def _prepare_all(
+    scans: Sequence[Scan],
+    contract: Contract,
+    out: Path,
+    old: Cohort | None,
+    workers: int,
+    progress: Progress | None,
+) -> list[tuple[Scan, Outcome]]:
+    pieces = out / WORK / "pieces"
+    pieces.mkdir(exist_ok=True)
+    clean_partial(pieces)
+    known = frozenset(r["key"] for r in read_records(old)) if old else frozenset()
+    done: dict[int, Outcome] = {}
+    for index, outcome in outcomes(scans, contract, pieces, workers=workers, known=known):
+        done[index] = outcome
+        if progress is not None:
+            progress(len(done), len(scans))
+    return [(scan, done[index]) for index, scan in enumerate(scans)]
+
+
+def _publish(
+    done: Sequence[tuple[Scan, Outcome]],
+    refused: Sequence[tuple[Path, Finding]],
+    contract: Contract,
+    out: Path,
+    old: Cohort | None,
+) -> PrepareResult:
+    pieces = out / WORK / "pieces"
+    refused = [*refused, *((s.source, o.refused) for s, o in done if o.refused)]
+    kept = [(s, o) for s, o in done if o.refused is None]
+    if not kept:
+        raise _nothing(out, refused)
+    records = read_records(old) if old else []
+    facts = {r["key"]: r for r in records}
+    facts |= {o.key: read_facts(pieces / o.key) for _, o in kept if o.key not in facts}
+    participants, counts = participants_table(kept, facts)
+    quarantine = quarantine_table(refused)
+    same = (
+        old is not None
+        and old.contract == contract
+        and old.participants.equals(participants)
+        and old.quarantine.equals(quarantine)
+    )
+    if not same:
+        if old is not None:
+            unpack(old, records, pieces)
+        built = out / WORK / "cohort"
+        assemble(built, [pieces / o.key for _, o in kept], contract, participants, quarantine)
+        publish(built, out, contract, participants)
+    fresh = sum(o.fresh for _, o in kept)
+    return PrepareResult(out, fresh, len(kept) - fresh, len(refused), dict(counts))
+
+
+def _existing(out: Path, contract: Contract) -> Cohort | None:
+    """The cohort that is already there; None if there is none or it is damaged.
+
+    Raises:
+        CohortError: prepared differently, or something that is not a cohort.
+    """
+    if not out.exists():
+        return None
+    if not (out / CONTRACT).is_file():
+        if out.is_dir() and (not any(out.iterdir()) or (out / WORK).is_dir()):
+            return None
+        raise CohortError(
+            "The output folder holds something that is not a cohort",
+            where=out,
+            fix="Name an empty or new folder with --out",
+        )
+    signed = read_contract(out)
+    changes = signed.differences(contract)
+    if signed.software != contract.software:
+        changes.append(f"software: {signed.software} -> {contract.software}")
+    if changes:
+        raise CohortError(
+            "A cohort is there already, prepared with other settings: " + "; ".join(changes),
+            where=out,
+            fix="Name another folder with --out, or use the settings of that cohort",
+        )
+    try:
+        return Cohort.open(out)
+    except CohortError:
+        return None
+
+
+def _nothing(out: Path, refused: Sequence[tuple[Path, Finding]]) -> CohortError:
+    codes = Counter(f.code for _, f in refused)
+    path, first = refused[0]
+    return CohortError(
+        f"None of the {len(refused)} scans could be prepared "
+        f"({', '.join(f'{n} {code}' for code, n in codes.most_common())}); "
+        f"the first, {path}: {first.what}",
+        where=out,
+        fix=first.how_to_fix,
+    )

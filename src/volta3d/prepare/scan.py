@@ -1,0 +1,100 @@
+"""What a layout says about one scan, before the scan itself is opened."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from volta3d.prepare.findings import Finding
+
+LONGEST = 80
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One T1w scan of a source.
+
+    Args:
+        source: its file.
+        scan_id: ``<dataset>_<participant>[_<session>][_<run>...]``, safe as a file name.
+        participant_id: the same for all scans of one person within the data set.
+        session, dataset, site, diagnosis: text, empty when unknown.
+        sex: M, F or empty.
+        age: years, NaN when unknown.
+        label: its label map, if it has one.
+        label_names: names of the label map's values.
+        synthetic: whether its data set says that it is not a real scan.
+        findings: what the layout noticed.
+    """
+
+    source: Path
+    scan_id: str
+    participant_id: str
+    session: str = ""
+    run: str = ""
+    dataset: str = ""
+    site: str = ""
+    sex: str = ""
+    age: float = math.nan
+    diagnosis: str = ""
+    label: Path | None = None
+    label_names: Mapping[int, str] = field(default_factory=dict)
+    synthetic: bool = False
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What a layout found in one source: scans, and files it had to leave out with the reason."""
+
+    scans: tuple[Scan, ...]
+    refused: tuple[tuple[Path, Finding], ...] = ()
+
+
+def slug(text: str, keep: str = "-_") -> str:
+    """Text that is safe in every file system: letters, digits and ``keep``; others become -."""
+    safe = re.sub(rf"[^A-Za-z0-9{re.escape(keep)}]+", "-", text).strip("-_.")
+    return safe[:LONGEST].rstrip("-_.") or "unnamed"
+
+
+def plain(text: str) -> str:
+    """A cell of a table as one line that no spreadsheet takes for a formula."""
+    line = " ".join(text.split())
+    line = "".join(c for c in line if c.isprintable())
+    return "'" + line if line[:1] in {"=", "+", "-", "@"} else line
+
+
+def plain_path(path: Path) -> str:
+    """A path as one line that no spreadsheet takes for a formula."""
+    line = "".join(c if c.isprintable() else "?" for c in str(path))
+    return "./" + line if line[:1] in {"=", "+", "-", "@"} else line
+
+
+def unique(scans: Iterable[Scan], root: Path) -> tuple[Scan, ...]:
+    """Scans whose ids differ by more than case; a part of a hash is added where they do not."""
+    found, taken = [], set[str]()
+    for scan in scans:
+        if scan.scan_id.casefold() in taken:
+            name = scan.source.relative_to(root).as_posix()
+            mark = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+            scan = replace(scan, scan_id=f"{scan.scan_id}-{mark}")
+        taken.add(scan.scan_id.casefold())
+        found.append(scan)
+    return tuple(found)
+
+
+def within(path: Path, root: Path) -> bool:
+    """Whether a file, links followed, lies inside its source."""
+    return path.resolve().is_relative_to(root.resolve())
+
+
+LINK_OUT = Finding(
+    "error",
+    "link-outside",
+    "A link that leaves its source folder was not followed",
+    "Copy the file into the folder, or give the linked folder as a source",
+)

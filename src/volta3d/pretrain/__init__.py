@@ -1,0 +1,1 @@
+"""Self-supervised pretraining: the step, the loop, checkpoints, monitors and alarms."""

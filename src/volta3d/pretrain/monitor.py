@@ -1,0 +1,179 @@
+"""What is watched while training: is the teacher informative, are the features alive and useful?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from volta3d.config import PretrainConfig
+from volta3d.errors import Diverged
+from volta3d.files import atomic_file
+from volta3d.objective.diagnostics import (
+    effective_rank,
+    feature_std,
+    icc,
+    information,
+    mean_offdiagonal_cosine,
+)
+from volta3d.objective.schedules import Now
+from volta3d.pretrain.data import Scans
+from volta3d.pretrain.quickprobe import quick_probe
+from volta3d.pretrain.step import SelfDistillation
+from volta3d.views.batch import ViewBatch, make_views
+
+ICC_SCANS = 48
+MONITOR_EPOCH = -1  # no training epoch shares these draws
+
+
+class Monitor:
+    """Computes the epoch record of metrics.jsonl on a fixed set of scans.
+
+    Args:
+        scans: the pretraining data; a fixed random part of at most ``monitor.scans`` is watched.
+        config: the run's configuration.
+    """
+
+    def __init__(self, scans: Scans, config: PretrainConfig) -> None:
+        self.scans = scans
+        self.config = config
+        chosen = np.random.default_rng(config.seed).permutation(len(scans))
+        self.indices = np.sort(chosen[: config.monitor.scans])
+        self.column = config.monitor.probe or self._usable_column()
+
+    def _usable_column(self) -> str:
+        table = self.scans.participants.iloc[self.indices]
+        for name in ("age", "sex", "diagnosis"):
+            values = table[name].replace("", np.nan).dropna() if name in table else []
+            if len(values) >= 20 and len(set(values)) > 1:
+                return name
+        return ""
+
+    def _batches(self, indices: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
+        size = max(self.config.batch_size, 4)
+        for start in range(0, len(indices), size):
+            part = indices[start : start + size]
+            yield part, self.scans.batch(part)
+
+    def views(self, part: np.ndarray, volumes: Tensor, epoch: int = MONITOR_EPOCH) -> ViewBatch:
+        """The views of some scans, the same at every call."""
+        return make_views(
+            volumes,
+            [self.scans.scan_ids[i] for i in part],
+            epoch=epoch,
+            seed=self.config.seed,
+            views=self.config.views,
+            masking=self.config.masking,
+            value_range=self.scans.contract.value_range,
+        )
+
+    @torch.no_grad()
+    def measure(self, distillation: SelfDistillation, now: Now) -> dict[str, Any]:
+        """The monitors of METHOD sections 6 and 10, without the record's step and epoch.
+
+        Raises:
+            Diverged: the features are not finite.
+        """
+        teacher = distillation.pair.teacher
+        token, mean, bottleneck, probabilities = [], [], [], []
+        for _, volumes in self._batches(self.indices):
+            tokens = teacher.encoder(whole(volumes, self.config.views.global_size))
+            logits, raw = distillation.cls_logits(teacher, tokens)
+            if distillation.standardised:
+                raw = distillation.standardiser(raw)  # what the L2 normalisation sees
+            token.append(teacher.summariser(tokens).float())
+            mean.append(tokens.float().mean(1))
+            bottleneck.append(raw.float())
+            center = distillation.cls_center
+            probabilities.append(center.distributions(logits, now.teacher_temperature))
+        features = torch.cat(token).cpu()
+        if not bool(features.isfinite().all()):
+            raise Diverged(
+                "The teacher's features became NaN or infinite",
+                fix="The last checkpoint is intact. Lower lr, or use precision=fp32, then --resume",
+            )
+        record: dict[str, Any] = dict(information(torch.cat(probabilities).cpu()))
+        record |= {
+            "feature_std": feature_std(features),
+            "effective_rank": effective_rank(features),
+            "mean_cosine": mean_offdiagonal_cosine(features),
+            "bottleneck_cosine": mean_offdiagonal_cosine(torch.cat(bottleneck).cpu()),
+            "center_norm": float(distillation.cls_center.value.norm()),
+            "icc": self._icc(distillation),
+        }
+        if self.column:
+            record["probe"] = self._probe(features, torch.cat(mean).cpu())
+        return record
+
+    def _icc(self, distillation: SelfDistillation) -> float:
+        teacher, pairs = distillation.pair.teacher, []
+        for part, volumes in self._batches(self.indices[:ICC_SCANS]):
+            tokens = teacher.encoder(self.views(part, volumes).global_views)
+            pairs.append(teacher.summariser(tokens).float().unflatten(0, (2, -1)))
+        return icc(torch.cat(pairs, dim=1).cpu())
+
+    def _probe(self, token: Tensor, mean: Tensor) -> dict[str, Any]:
+        table = self.scans.participants.iloc[self.indices]
+        target, groups = table[self.column].to_numpy(), table["participant_id"].to_numpy()
+        return {
+            "column": self.column,
+            "token": quick_probe(token.numpy(), target, groups, seed=self.config.seed),
+            "mean": quick_probe(mean.numpy(), target, groups, seed=self.config.seed),
+        }
+
+    def gradient_norms(self, distillation: SelfDistillation, now: Now) -> dict[str, float]:
+        """The norm of each weighted loss's gradient on the student's encoder, on one batch."""
+        part = self.indices[: max(2, self.config.batch_size)]
+        views = self.views(part, self.scans.batch(part))
+        losses, _ = distillation(views, now)
+        objective = self.config.objective
+        weighted = {
+            "reconstruction": objective.reconstruction * losses.reconstruction,
+            "cls": now.cls_weight * losses.cls,
+            "patch": objective.patch * losses.patch,
+        }
+        parameters = list(distillation.pair.student.encoder.parameters())
+        norms = {}
+        for name, loss in weighted.items():
+            found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+            squares = [g.float().square().sum() for g in found if g is not None]
+            norms[name] = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
+        return norms
+
+    @torch.no_grad()
+    def pictures(self, distillation: SelfDistillation, folder: Path, epoch: int) -> None:
+        """Write input, corrupted and rebuilt volumes, and patch tokens, of three scans."""
+        part = self.indices[:3]
+        volumes = self.scans.batch(part)
+        views = self.views(part, volumes)
+        student, count = distillation.pair.student, len(part)
+        tokens = student.encoder(views.corrupted[:count])
+        rebuilt = distillation.pair.decoder(tokens, distillation.grid(views.corrupted))
+        pictures = {
+            "input": views.global_views[:count],
+            "corrupted": views.corrupted[:count],
+            "rebuilt": rebuilt.float(),
+            "mask": views.masks[:count].to(torch.uint8),
+        }
+        _save(folder / f"reconstruction-epoch-{epoch}.safetensors", pictures)
+        seen = whole(volumes, self.config.views.global_size)
+        tokens = distillation.pair.teacher.encoder(seen).float()
+        with atomic_file(folder / "patch-tokens.safetensors") as temporary:
+            save_file({"volume": seen[:, 0].cpu(), "tokens": tokens.cpu()}, temporary)
+
+
+def _save(path: Path, volumes: dict[str, Tensor]) -> None:
+    with atomic_file(path) as temporary:
+        save_file({k: v[:, 0].cpu().contiguous() for k, v in volumes.items()}, temporary)
+
+
+def whole(volumes: Tensor, size: int) -> Tensor:
+    """The whole cube [B, 1, D, H, W] at the edge the encoder was trained on, [B, 1, size³]."""
+    if volumes.shape[2:] == (size, size, size):
+        return volumes
+    return nn.functional.interpolate(volumes, size=(size,) * 3, mode="trilinear")

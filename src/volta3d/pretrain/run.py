@@ -1,0 +1,233 @@
+"""The run folder: one process at a time, described, checkpointed, and left on request."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import platform
+import signal
+import types
+import warnings
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from volta3d import __version__
+from volta3d.config import PretrainConfig
+from volta3d.errors import CheckpointError, UsageError, VoltaError
+from volta3d.files import clean_partial, require_writable, write_json, write_text
+from volta3d.pretrain import checkpoint
+from volta3d.pretrain.log import read_metrics
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from volta3d.pretrain.data import Scans
+    from volta3d.pretrain.loop import PretrainResult, Trainer
+
+
+class StopRequest:
+    """SIGTERM, SIGUSR1 or a first Ctrl-C asks the loop to save and leave; a second Ctrl-C quits."""
+
+    def __init__(self) -> None:
+        self.asked = ""
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            with contextlib.suppress(ValueError):  # only the main thread may set handlers
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, _: types.FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = signal.Signals(number).name
+
+    def leave_if_asked(self, run: Path, step: int) -> None:
+        """Raise once a stop was asked for; the caller has just saved."""
+        if self.asked:
+            raise VoltaError(
+                f"Stopped by {self.asked} after step {step}, everything is saved",
+                where=run,
+                fix="Run the same command with --resume to go on",
+            )
+
+
+class RunFolder:
+    """A pretraining run on disk.
+
+    Args:
+        path: the folder; made when missing.
+        resume: whether an existing run may go on.
+
+    Raises:
+        UsageError: a run is there already and ``resume`` is off.
+        VoltaError: the folder cannot be written.
+    """
+
+    def __init__(self, path: Path, *, resume: bool) -> None:
+        self.path = path
+        self.identity: dict[str, Any] = {}
+        if path.exists() and not path.is_dir():
+            raise UsageError("The output is a file, not a folder", where=path, fix="Rename --out")
+        started = (path / "config.yaml").exists()
+        if started and not resume:
+            raise UsageError(
+                "A run is there already", where=path, fix="Add --resume, or choose another --out"
+            )
+        require_writable(path)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process.
+
+        Raises:
+            VoltaError: another process holds it.
+        """
+        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise VoltaError(
+                    "Another process is working in this run folder",
+                    where=self.path,
+                    fix="Wait for it, stop it, or choose another --out",
+                ) from error
+            for folder in (self.path, self.path / "checkpoints", self.path / "pictures"):
+                clean_partial(folder)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def identify(self, config: PretrainConfig, scans: Scans) -> None:
+        """Note what a resumed run must share with its checkpoints.
+
+        How often checkpoints are written and how loudly alarms ring may change on resume.
+        """
+        science = config.content()
+        for free in ("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "device"):
+            science.pop(free)
+        for free in ("alarm", "alarm_after_epochs"):
+            science["monitor"].pop(free)
+        self.identity = {"config": science, "data": scans.identity()}
+
+    def describe(self, config: PretrainConfig, scans: Scans, fabric: Fabric) -> None:
+        """Write config.yaml, environment.json and cohort.json; a resumed run keeps the first."""
+        if not checkpoint.available(self.path / "checkpoints"):
+            write_text(self.path / "config.yaml", config.to_yaml())
+        write_json(self.path / "environment.json", environment(fabric))
+        described = [
+            {
+                "path": cohort.path.name,
+                "hash": cohort.hash(),
+                "scans": len(cohort),
+                "datasets": sorted(set(cohort.participants["dataset"].astype(str))),
+                "synthetic": cohort.contract.synthetic,
+                "quarantined": len(cohort.quarantine),
+            }
+            for cohort in scans.cohorts
+        ]
+        write_json(self.path / "cohort.json", {"cohorts": described, "scan_ids": scans.scan_ids})
+
+    def save(self, trainer: Trainer) -> None:
+        """Publish a checkpoint."""
+        checkpoint.save(
+            self.path / "checkpoints",
+            distillation=trainer.distillation,
+            optimizer=trainer.optimizer,
+            progress=trainer.progress,
+            identity=self.identity,
+            keep=trainer.config.keep_checkpoints,
+        )
+
+    def restore(self, trainer: Trainer) -> checkpoint.Progress | None:
+        """The newest whole checkpoint put back, or None for a fresh start.
+
+        Raises:
+            CheckpointError: checkpoints are there but none is whole or fits.
+        """
+        restored = checkpoint.load_newest(
+            self.path / "checkpoints",
+            distillation=trainer.distillation,
+            optimizer=trainer.optimizer,
+            identity=self.identity,
+        )
+        records = read_metrics(self.path / "metrics.jsonl")
+        reached = max((r.get("step", 0) for r in records), default=0)
+        every = trainer.config.checkpoint_steps
+        if restored is None and every and reached > 2 * every:
+            raise CheckpointError(
+                "The run's metrics show progress but its checkpoints are gone",
+                where=self.path,
+                fix="Restore the checkpoints folder, or start a new run folder",
+            )
+        if restored is None and reached:
+            warnings.warn(
+                f"The run stopped at step {reached} before its first checkpoint; it starts again "
+                "from the beginning",
+                stacklevel=2,
+            )
+        return restored
+
+    def finish(self, trainer: Trainer) -> PretrainResult:
+        """Write the encoder folder and sum the run up, the part before a resume included."""
+        from volta3d.pretrain.encoder import save_encoder
+        from volta3d.pretrain.loop import PretrainResult
+
+        records = read_metrics(self.path / "metrics.jsonl")
+        epochs = [r for r in records if r["kind"] == "epoch"]
+        alarms = [r["name"] for r in records if r["kind"] == "alarm"]
+        last = epochs[-1] if epochs else None
+        save_encoder(
+            self.path / "encoder",
+            network=trainer.distillation.pair.teacher,
+            config=trainer.config,
+            contract=trainer.scans.contract,
+            card_facts={
+                "scans": len(trainer.scans),
+                "participants": trainer.scans.participants["participant_id"].nunique(),
+                "datasets": sorted(set(trainer.scans.participants["dataset"].astype(str))),
+                "synthetic": any(c.contract.synthetic for c in trainer.scans.cohorts),
+                "steps": trainer.progress.step,
+                "monitors": last or {},
+                "alarms": sorted(set(alarms)),
+                "data_hash": trainer.scans.identity()["hash"],
+            },
+        )
+        return PretrainResult(
+            run=self.path,
+            encoder=self.path / "encoder",
+            step=trainer.progress.step,
+            alarms=alarms,
+            first=epochs[0] if epochs else None,
+            last=last,
+        )
+
+
+def environment(fabric: Fabric) -> dict[str, Any]:
+    """Versions and hardware, without anything that names a person or a path."""
+    versions = {}
+    for name in ("torch", "monai", "numpy", "lightning-fabric", "zarr", "nibabel"):
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    device = fabric.device
+    return {
+        "volta3d": __version__,
+        "python": platform.python_version(),
+        "packages": versions,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "processor": str(torch.cpu.get_capabilities().get("cpu_name", platform.machine())),
+        "precision": str(fabric._precision.precision),
+        "world_size": fabric.world_size,
+    }

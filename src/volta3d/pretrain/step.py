@@ -1,0 +1,185 @@
+"""One micro-step: the teacher sees clean globals, the student corrupted ones, three losses result.
+
+Shape legend: B scans, V = 2 B global views, N locals per scan, T tokens, K prototypes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from volta3d.config import PretrainConfig
+from volta3d.model.pair import Network, Pair
+from volta3d.objective.center import Center, Standardiser
+from volta3d.objective.cls import cls_loss
+from volta3d.objective.patch import patch_loss
+from volta3d.objective.reconstruction import foreground_error, reconstruction_loss
+from volta3d.objective.schedules import Now
+from volta3d.views.batch import ViewBatch
+
+
+@dataclass
+class Losses:
+    """The three losses of equation 6 and their weighted sum; scalars in fp32."""
+
+    total: Tensor
+    reconstruction: Tensor
+    cls: Tensor
+    patch: Tensor
+    reconstruction_foreground: Tensor
+
+    def values(self) -> dict[str, float]:
+        """Plain numbers for the log."""
+        named = {"loss" if name == "total" else name: v for name, v in vars(self).items()}
+        return {name: float(value.detach()) for name, value in named.items()}
+
+
+@dataclass
+class TeacherMoments:
+    """Means over a micro-batch of what the teacher put out; the centres move by them."""
+
+    cls: Tensor  # [K]
+    patch: Tensor  # [K]
+    bottleneck: Tensor  # [bottleneck]
+    bottleneck_square: Tensor  # [bottleneck]
+
+    def scaled(self, weight: float) -> TeacherMoments:
+        """Every mean times ``weight``."""
+        return TeacherMoments(*(weight * value for value in vars(self).values()))
+
+    def plus(self, other: TeacherMoments | None) -> TeacherMoments:
+        """The sum with ``other``; None counts as zero."""
+        if other is None:
+            return self
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return TeacherMoments(*(a + b for a, b in pairs))
+
+
+class SelfDistillation(nn.Module):
+    """Student, teacher, decoder and the teacher's running statistics.
+
+    Args:
+        pair: student, teacher and decoder.
+        config: the run's configuration.
+    """
+
+    def __init__(self, pair: Pair, config: PretrainConfig) -> None:
+        super().__init__()
+        objective = config.objective
+        self.config = config
+        self.pair = pair
+        self.cls_center = Center(config.model.prototypes, objective.center_momentum)
+        self.patch_center = Center(config.model.prototypes, objective.center_momentum)
+        self.standardiser = Standardiser(
+            config.model.bottleneck, objective.bottleneck_momentum, objective.bottleneck_epsilon
+        )
+
+    def cls_logits(self, network: Network, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens [V, T, width] to (logits [V, K], raw bottleneck [V, bottleneck])."""
+        raw = network.cls_head.bottleneck(network.summariser(tokens))
+        ready = self.standardiser(raw) if self.standardised else raw
+        return network.cls_head.logits(ready), raw
+
+    @property
+    def standardised(self) -> bool:
+        """Whether the CLS bottleneck is standardised before its L2 normalisation."""
+        return self.config.objective.bottleneck == "standardised"
+
+    @torch.no_grad()
+    def teach(self, global_views: Tensor, now: Now) -> tuple[Tensor, Tensor, TeacherMoments]:
+        """The teacher's distributions: CLS [V, K], patches [V, T, K], and the moments."""
+        teacher = self.pair.teacher
+        tokens = teacher.encoder(global_views)
+        cls, bottleneck = self.cls_logits(teacher, tokens)
+        patch = teacher.patch_head(tokens)
+        moments = TeacherMoments(
+            cls=cls.float().mean(0),
+            patch=patch.float().mean((0, 1)),
+            bottleneck=bottleneck.float().mean(0),
+            bottleneck_square=bottleneck.float().square().mean(0),
+        )
+        temperature = now.teacher_temperature
+        cls = self.cls_center.distributions(cls, temperature)
+        patch = self.patch_center.distributions(patch, temperature)
+        return cls, patch, moments
+
+    def forward(self, views: ViewBatch, now: Now) -> tuple[Losses, TeacherMoments]:
+        """The losses of one micro-batch, and the moments by which the centres move.
+
+        Source: equations 1 to 6; METHOD section 6.
+        """
+        objective, student = self.config.objective, self.pair.student
+        scans = views.global_views.shape[0] // 2
+        teacher_cls, teacher_patch, moments = self.teach(views.global_views, now)
+
+        tokens = student.encoder(views.corrupted)
+        rebuilt = self.pair.decoder(tokens, self.grid(views.corrupted))
+        reconstruction = reconstruction_loss(rebuilt, views.global_views, views.masks)
+        patch = patch_loss(
+            teacher_patch,
+            student.patch_head(tokens),
+            objective.student_temperature,
+            self.masked_tokens(views.masks) if objective.patch_tokens == "masked" else None,
+        )
+
+        if objective.cls_student == "clean":
+            tokens = student.encoder(views.global_views)
+        logits = [self.cls_logits(student, tokens)[0]]
+        if views.local_views is not None:
+            logits.append(self.cls_logits(student, student.encoder(views.local_views))[0])
+        student_cls = torch.cat(logits).unflatten(0, (-1, scans))
+        cls = cls_loss(
+            teacher_cls.unflatten(0, (2, scans)), student_cls, objective.student_temperature
+        )
+
+        total = (
+            objective.reconstruction * reconstruction
+            + now.cls_weight * cls
+            + objective.patch * patch
+        )
+        threshold = views.global_views.flatten(1).mean(1).view(-1, 1, 1, 1, 1)
+        foreground = foreground_error(rebuilt, views.global_views, views.masks, threshold)
+        return Losses(total, reconstruction, cls, patch, foreground), moments
+
+    def grid(self, volumes: Tensor) -> tuple[int, int, int]:
+        """Tokens along each axis for volumes [V, 1, D, H, W]."""
+        depth, height, width = (edge // self.config.model.patch_size for edge in volumes.shape[2:])
+        return depth, height, width
+
+    def masked_tokens(self, masks: Tensor) -> Tensor:
+        """bool [V, T]: tokens of which at least half of the voxels were replaced."""
+        edge = self.config.model.patch_size
+        share = nn.functional.avg_pool3d(masks.float(), edge)
+        return share.flatten(1) >= 0.5
+
+    @torch.no_grad()
+    def update_statistics(self, moments: TeacherMoments) -> None:
+        """Move both centres and the standardiser; called after the values were used."""
+        self.cls_center.update(moments.cls)
+        self.patch_center.update(moments.patch)
+        self.standardiser.update(moments.bottleneck, moments.bottleneck_square)
+
+    @torch.no_grad()
+    def start_statistics(self, batches: list[ViewBatch]) -> None:
+        """Set the standardiser, then the centres, from a first look at some scans.
+
+        The logits depend on the standardiser, so the scans pass twice.
+        """
+        for first in (True, False):
+            total: TeacherMoments | None = None
+            for views in batches:
+                tokens = self.pair.teacher.encoder(views.global_views)
+                cls, raw = self.cls_logits(self.pair.teacher, tokens)
+                patch = self.pair.teacher.patch_head(tokens)
+                means = (cls.mean(0), patch.mean((0, 1)), raw.mean(0), raw.square().mean(0))
+                moments = TeacherMoments(*(value.float() for value in means))
+                total = moments.scaled(1 / len(batches)).plus(total)
+            if total is None:
+                raise ValueError("no scans to start the statistics from")
+            if first:
+                self.standardiser.start(total.bottleneck, total.bottleneck_square)
+            else:
+                self.cls_center.start(total.cls)
+                self.patch_center.start(total.patch)

@@ -1,0 +1,77 @@
+"""Scores with their intervals, one row per kind of features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from volta3d.report.evidence import Probe, Role
+from volta3d.report.style import INK, MINUS, MUTED, SERIES, chart, number
+
+COLOURS: dict[Role, str] = {
+    "trained": SERIES[0],
+    "random": SERIES[1],
+    "volume": SERIES[2],
+    "other": SERIES[3],
+}
+SHAPES: dict[Role, str] = {"trained": "o", "random": "s", "volume": "D", "other": "^"}
+ORDER: tuple[Role, ...] = ("trained", "random", "volume", "other")
+
+
+def interval_text(probe: Probe) -> str:
+    """The score with its interval, two decimals."""
+    if math.isnan(probe.low) or math.isnan(probe.high):
+        return f"{probe.score:.2f}".replace("-", MINUS)
+    text = f"{probe.score:.2f} [{probe.low:.2f}, {probe.high:.2f}]"
+    return text.replace("-", MINUS)
+
+
+def forest(rows: Sequence[Probe]) -> Markup:
+    """The scores of one column, probe and metric as dots with intervals, trained ones on top."""
+    ordered = sorted(rows, key=lambda p: ORDER.index(p.role))
+    first = ordered[0]
+    words = "; ".join(f"{p.features} {interval_text(p)}" for p in ordered)
+    alt = f"{first.metric} of the {first.probe} probe on {first.column}: {words}."
+
+    def draw(axes: Axes) -> None:
+        for y, probe in enumerate(ordered):
+            colour = COLOURS[probe.role]
+            if not (math.isnan(probe.low) or math.isnan(probe.high)):
+                axes.plot([probe.low, probe.high], [y, y], color=colour, linewidth=2.2, alpha=0.5)
+            axes.plot(probe.score, y, SHAPES[probe.role], color=colour, markersize=6)
+            strong = "bold" if probe.role == "trained" else "normal"
+            place: dict[str, Any] = {
+                "xycoords": ("axes fraction", "data"),
+                "va": "center",
+                "fontsize": 10,
+            }
+            axes.annotate(interval_text(probe), (1.03, y), color=INK, fontweight=strong, **place)
+        chance = first.chance
+        if chance is not None:
+            axes.axvline(chance, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+            axes.annotate(
+                "chance",
+                (chance, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 2),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9,
+                color=MUTED,
+            )
+        axes.tick_params(axis="x", labelsize=9)
+        axes.set_yticks(range(len(ordered)), [p.features[:24] for p in ordered])
+        axes.tick_params(axis="y", labelsize=10, labelcolor=INK)
+        axes.set_ylim(len(ordered) - 0.4, -0.6)
+        axes.grid(axis="y", visible=False)
+        axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: number(float(v), 2)))
+        axes.margins(x=0.08)
+
+    return chart(draw, alt=alt, size=(4.9, 0.85 + 0.32 * len(ordered)))

@@ -1,0 +1,198 @@
+"""``report``: runs in, one folder out that opens from disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from volta3d import __version__
+from volta3d.errors import UsageError
+from volta3d.files import atomic_folder
+from volta3d.report import sections_shared as shared
+from volta3d.report.blocks import Exhibit, Group, Section
+from volta3d.report.evidence import (
+    Absent,
+    CohortFacts,
+    Probe,
+    read_cohort,
+    read_embeddings,
+    read_probes,
+)
+from volta3d.report.figures_probes import forest
+from volta3d.report.html import render
+from volta3d.report.runfolder import Run, read_run
+from volta3d.report.sections_run import run_group
+from volta3d.report.style import number
+from volta3d.report.verdict import Comparison, comparisons, health, probe_lead
+
+PAGE = "index.html"
+GENERATOR = "volta3d report"
+
+
+def report(
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    embeddings: Path | None = None,
+    probes: Path | None = None,
+    cohort: Path | None = None,
+) -> Path:
+    """Show runs in one folder that opens in a browser from disk and fetches nothing.
+
+    Pieces that are missing, half-written or damaged become plain sentences. A run may still be
+    going on.
+
+    Args:
+        runs: run folders; the first stands in the headline.
+        out: the folder to make; an earlier report there is replaced, anything else is refused.
+        embeddings: a table that ``embed`` wrote.
+        probes: a table that ``probe`` wrote.
+        cohort: the prepared cohort, for its quarantine, findings and participants.
+
+    Returns:
+        The path of ``index.html``.
+
+    Raises:
+        UsageError: no run, a path that does not exist, or a folder that holds something else.
+        VoltaError: the folder cannot be written.
+    """
+    runs, out = [Path(run) for run in runs], Path(out)
+    _check(runs, out, {"--embeddings": embeddings, "--probes": probes, "--cohort": cohort})
+    read = [read_run(run) for run in runs]
+    scores, facts = read_probes(probes), read_cohort(cohort)
+    with atomic_folder(out) as folder:
+        images = folder / "images"
+        groups = [
+            run_group(run, i, images, titled=len(read) > 1) for i, run in enumerate(read, start=1)
+        ]
+        first, last = _shared(read, facts, scores, embeddings, probes)
+        content = _content(read, facts, scores)
+        content["groups"] = [first, *groups, last]
+        (folder / PAGE).write_text(render(content), encoding="utf-8")
+    return out / PAGE
+
+
+def _check(runs: Sequence[Path], out: Path, given: dict[str, Path | None]) -> None:
+    if not runs:
+        raise UsageError("No run was named", fix="Name at least one run folder")
+    for run in runs:
+        if not run.is_dir():
+            raise UsageError("No run folder there", where=run, fix="Check the path")
+    for option, path in given.items():
+        if path is not None and not Path(path).exists():
+            raise UsageError(f"Nothing there for {option}", where=path, fix="Check the path")
+    if out.exists() and not out.is_dir():
+        raise UsageError("The output is a file, not a folder", where=out, fix="Rename --out")
+    if out.is_dir() and any(out.iterdir()) and not _is_report(out):
+        raise UsageError(
+            "The output folder holds something that is not a report",
+            where=out,
+            fix="Choose a new or empty folder for --out",
+        )
+
+
+def _is_report(folder: Path) -> bool:
+    try:
+        with (folder / PAGE).open(encoding="utf-8", errors="replace") as file:
+            return f'name="generator" content="{GENERATOR}' in file.read(2000)
+    except OSError:
+        return False
+
+
+def _shared(
+    runs: list[Run],
+    facts: CohortFacts | Absent,
+    scores: list[Probe] | Absent,
+    embeddings: Path | None,
+    probes: Path | None,
+) -> tuple[Group, Group]:
+    before: list[Section | None] = [shared.failures(runs, facts), shared.comparison(runs)]
+    after: list[Section | None] = [
+        shared.embedding_map(read_embeddings(embeddings)),
+        shared.probes(scores),
+        shared.data(facts),
+        shared.configuration(runs),
+        shared.methods_section(runs, facts),
+        shared.origins(runs, facts, {"probe table": probes, "embedding table": embeddings}),
+    ]
+    return (
+        Group("first", "", [s for s in before if s is not None]),
+        Group("last", "", [s for s in after if s is not None]),
+    )
+
+
+def _content(
+    runs: list[Run], facts: CohortFacts | Absent, scores: list[Probe] | Absent
+) -> dict[str, Any]:
+    found = [] if isinstance(scores, Absent) else comparisons(scores)
+    main = runs[0]
+    return {
+        "title": " · ".join(run.name for run in runs),
+        "generator": f"{GENERATOR} {__version__}",
+        "status": [_status(run, named=len(runs) > 1) for run in runs],
+        "synthetic": _synthetic(runs, facts),
+        "health": health(main),
+        "health_of": main.name if len(runs) > 1 else "",
+        "probe_lead": scores.sentence if isinstance(scores, Absent) else probe_lead(found),
+        "comparisons": [(c, _headline_figure(c)) for c in found],
+    }
+
+
+def _headline_figure(comparison: Comparison) -> Exhibit:
+    rows = [comparison.trained, comparison.random, comparison.volume]
+    return Exhibit(
+        comparison.trained.title,
+        comparison.sentence,
+        forest([row for row in rows if row is not None]),
+    )
+
+
+def _status(run: Run, *, named: bool) -> str:
+    planned = run.planned_steps
+    of = f" of {number(planned)}" if planned else ""
+    state = "finished" if run.finished else "still running, or stopped"
+    parts = [
+        f"{run.name}: {state}" if named else state.capitalize(),
+        f"{number(run.last_step)}{of} optimiser steps",
+    ]
+    if run.config:
+        parts.append(f"preset {run.config.preset}")
+    if run.scans:
+        parts.append(f"{number(run.scans)} scans")
+    hours = _hours(run)
+    if hours:
+        parts.append(hours)
+    return " · ".join(parts)
+
+
+def _hours(run: Run) -> str:
+    """Time spent in optimiser steps, from the logged rate."""
+    if run.config is None or "scans_per_second" not in run.steps:
+        return ""
+    rate = run.steps["scans_per_second"]
+    scans = run.config.batch_size * run.config.accumulate
+    seconds = float((scans / rate[rate > 0]).sum())
+    if seconds < 90:
+        return f"{seconds:.0f} s of training"
+    minutes = round(seconds / 60)
+    return f"{minutes} min of training" if minutes < 120 else f"{minutes / 60:.1f} h of training"
+
+
+def _synthetic(runs: list[Run], facts: CohortFacts | Absent) -> str:
+    """The banner's text; empty when no data is known to be synthetic."""
+    named = dict.fromkeys(name for run in runs for name in run.synthetic)
+    real = [c for run in runs for c in run.cohorts if c.get("synthetic") is not True]
+    if isinstance(facts, CohortFacts):
+        if facts.synthetic:
+            named[facts.name] = None
+        else:
+            real.append({"path": facts.name})
+    if not named:
+        return ""
+    if real:
+        return f"Part of the data is synthetic, made by a program: {', '.join(named)}."
+    return (
+        "Synthetic data: these brains were made by a program. Nothing here says how the method "
+        "does on people."
+    )

@@ -1,0 +1,333 @@
+"""The sections that show one run: monitors, losses, reconstructions, patch tokens, schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from volta3d.report.blocks import Exhibit, Group, Section
+from volta3d.report.evidence import Absent
+from volta3d.report.figures_curves import Limit, Line, constants, curve, probe_lines, schedules
+from volta3d.report.figures_tokens import draw_tokens, read_patch_tokens
+from volta3d.report.figures_volumes import (
+    MOST_EPOCHS,
+    Reconstruction,
+    draw_film,
+    draw_reconstruction,
+    read_reconstruction,
+    spread,
+)
+from volta3d.report.runfolder import Run
+from volta3d.report.style import number
+from volta3d.report.tables import monitor_table
+from volta3d.report.verdict import RANK_WARNING, limits_of
+
+MOST_SCANS = 4
+
+
+def run_group(run: Run, index: int, images: Path, *, titled: bool) -> Group:
+    """All sections of a run.
+
+    Args:
+        run: what was read.
+        index: its place in the report, for names of anchors and files.
+        images: the folder that pictures go to, beside the page.
+        titled: whether the run's name heads them.
+    """
+    prefix = f"run{index}-"
+    sections = [
+        _monitors(run, prefix),
+        _losses(run, prefix),
+        _reconstructions(run, prefix, images),
+        _tokens(run, prefix, images),
+        _schedules(run, prefix),
+    ]
+    return Group(f"run{index}", run.name if titled else "", sections)
+
+
+def _exhibits(charts: Sequence[tuple[str, str, Markup | None]]) -> list[Exhibit]:
+    return [Exhibit(title, note, svg) for title, note, svg in charts if svg is not None]
+
+
+def _alarm_limits(name: str) -> list[Limit]:
+    return [Limit(value, words, alarm=True) for value, words in limits_of(name)]
+
+
+def _monitors(run: Run, prefix: str) -> Section:
+    end = run.last_step
+    line = run.epoch_series
+    column, probe = probe_lines(run)
+    ratio = run.config.objective if run.config else None
+    needed = ratio.teacher_temperature[1] / ratio.student_temperature if ratio else None
+    charts = [
+        (
+            "Information over scans, nat",
+            "How much the teacher's output tells about which scan it saw. Falls to 0 in either "
+            "collapse: the one to trust.",
+            curve(
+                [Line("information", line("information"))],
+                alt="Information of the teacher's outputs over scans, in nat",
+                limits=_alarm_limits("information"),
+                log=True,
+                floor=5e-3,
+                end=end,
+            ),
+        ),
+        (
+            "Teacher entropy, share of ln K",
+            "Of single scans, and of the mean over scans. Alive: the first well below the second.",
+            curve(
+                [
+                    Line("one scan", line("teacher_entropy")),
+                    Line("mean of scans", line("mean_entropy")),
+                ],
+                alt="Entropy of the teacher's distributions as a share of ln K",
+                limits=_alarm_limits("teacher_entropy"),
+                end=end,
+            ),
+        ),
+        (
+            "Effective rank",
+            "How many directions the summariser's features span.",
+            curve(
+                [Line("effective rank", line("effective_rank"))],
+                alt="Effective rank of the features",
+                limits=[Limit(RANK_WARNING, "warning"), *_alarm_limits("effective_rank")],
+                log=True,
+                floor=1.0,
+                end=end,
+            ),
+        ),
+        (
+            "Mean cosine between scans",
+            "Near 1 all brains look the same to the network.",
+            curve(
+                [
+                    Line("features", line("mean_cosine")),
+                    Line("bottleneck", line("bottleneck_cosine")),
+                ],
+                alt="Mean cosine between the features of different scans",
+                limits=_alarm_limits("mean_cosine"),
+                end=end,
+            ),
+        ),
+        (
+            "ICC",
+            "Share of the features' variance that lies between scans, not between views of one.",
+            curve(
+                [Line("ICC", line("icc"))],
+                alt="Share of feature variance between scans",
+                limits=[Limit(needed, "τt/τs, needed to live")] if needed else [],
+                end=end,
+            ),
+        ),
+        (
+            f"Quick probe{' on ' + column if column else ''}",
+            "Cross-validated on the monitored scans, without intervals: for the trend.",
+            curve(probe, alt=f"Quick probe over training on {column}", end=end),
+        ),
+    ]
+    shown = _exhibits(charts)
+    table = monitor_table(run)
+    return Section(
+        f"{prefix}monitors",
+        "Collapse monitors",
+        lead="Measured on the same scans after every monitored epoch. Dashed red lines are alarms.",
+        sentences=[] if shown else ["No epoch record has been written yet, so nothing is drawn."],
+        charts=shown,
+        tables=[table] if table else [],
+    )
+
+
+def _losses(run: Run, prefix: str) -> Section:
+    end, log_k = run.last_step, run.log_prototypes
+    known = [Limit(log_k, f"ln K = {number(log_k)}")] if log_k else []
+    line = run.step_series
+    charts = [
+        (
+            "Reconstruction, masked MSE",
+            "Over all masked voxels, and over those with head in them; the background is easy.",
+            curve(
+                [
+                    Line("all masked", line("reconstruction"), raw=True),
+                    Line("foreground", line("reconstruction_foreground"), raw=True),
+                ],
+                alt="Reconstruction loss",
+                log=True,
+                floor=1e-6,
+                end=end,
+            ),
+        ),
+        (
+            "CLS loss, nat",
+            "At ln K the student knows nothing about the teacher's output. A loss that falls far "
+            "below while information is low has collapsed the other way.",
+            curve([Line("CLS", line("cls"), raw=True)], alt="CLS loss", limits=known, end=end),
+        ),
+        (
+            "Patch loss, nat",
+            "The same cross-entropy for every patch token.",
+            curve(
+                [Line("patch", line("patch"), raw=True)], alt="Patch loss", limits=known, end=end
+            ),
+        ),
+        (
+            "Gradient norm",
+            "Before clipping.",
+            curve(
+                [Line("all losses", line("gradient_norm"), raw=True)],
+                alt="Gradient norm",
+                log=True,
+                floor=1e-8,
+                end=end,
+            ),
+        ),
+        (
+            "Gradient norm by loss",
+            "Of the weighted losses on the student's encoder. CLS far below patch starves.",
+            curve(
+                [
+                    Line(name, run.epoch_series(f"gradient_norms.{key}"))
+                    for key, name in (
+                        ("reconstruction", "reconstruction"),
+                        ("cls", "CLS"),
+                        ("patch", "patch"),
+                    )
+                ],
+                alt="Gradient norm of each weighted loss",
+                log=True,
+                floor=1e-8,
+                end=end,
+            ),
+        ),
+        (
+            "Total, weighted",
+            "What is minimised. It falls in a collapse too, so it proves little.",
+            curve([Line("total", line("loss"), raw=True)], alt="Weighted sum of losses", end=end),
+        ),
+    ]
+    shown = _exhibits(charts)
+    return Section(
+        f"{prefix}losses",
+        "Losses",
+        lead="Unweighted unless said otherwise. Faint: every step; strong: running mean.",
+        sentences=[] if shown else ["No step record has been written yet, so nothing is drawn."],
+        charts=shown,
+    )
+
+
+def _reconstructions(run: Run, prefix: str, images: Path) -> Section:
+    read: list[Reconstruction] = []
+    sentences: list[str] = []
+    for epoch, path in spread(run.reconstructions, MOST_EPOCHS):
+        found = read_reconstruction(epoch, path)
+        if isinstance(found, Absent):
+            sentences.append(found.sentence)
+        elif not read or found.input.shape == read[0].input.shape:
+            read.append(found)
+    section_id, title = f"{prefix}reconstructions", "Reconstructions"
+    if not read:
+        sentences.append("The run holds no reconstructions yet.")
+        return Section(section_id, title, sentences=sentences)
+    sides = run.config is not None and run.config.views.flip == 0
+    pictures = []
+    if len(read) > 1:
+        name = f"{prefix}film.png"
+        width, height = draw_film(images / name, read, 0, sides=sides)
+        errors = ", ".join(f"{number(r.error(0))} (epoch {r.epoch})" for r in read)
+        pictures.append(
+            Exhibit(
+                "The same corrupted scan, as training goes on",
+                f"Masked MSE: {errors}.",
+                image=f"{images.name}/{name}",
+                width=width,
+                height=height,
+                alt="Coronal and axial planes of scan 1: input, corrupted, and rebuilt after "
+                f"epochs {', '.join(str(r.epoch) for r in read)}.",
+                wide=True,
+            )
+        )
+    last = read[-1]
+    for scan in range(min(len(last.input), MOST_SCANS)):
+        name = f"{prefix}reconstruction-{scan + 1}.png"
+        width, height = draw_reconstruction(images / name, last, scan, sides=sides)
+        error = number(last.error(scan))
+        pictures.append(
+            Exhibit(
+                f"Scan {scan + 1}, epoch {last.epoch}",
+                f"Masked MSE {error}.",
+                image=f"{images.name}/{name}",
+                width=width,
+                height=height,
+                alt=f"Scan {scan + 1} in sagittal, coronal and axial planes: input, corrupted, "
+                f"rebuilt, and absolute error in masked voxels; masked mean squared error {error}.",
+            )
+        )
+    side_words = (
+        "The patient's right is on the left."
+        if sides
+        else "These are augmented views that may be mirrored, so left and right are not marked."
+    )
+    return Section(
+        section_id,
+        title,
+        lead="The loss counts masked voxels only; between them the decoder is free to do anything. "
+        + side_words,
+        sentences=sentences,
+        pictures=pictures,
+    )
+
+
+def _tokens(run: Run, prefix: str, images: Path) -> Section:
+    section_id, title = f"{prefix}tokens", "Patch tokens"
+    tokens = read_patch_tokens(run.patch_tokens)
+    if isinstance(tokens, Absent):
+        return Section(section_id, title, sentences=[tokens.sentence])
+    pictures = []
+    for scan in range(min(len(tokens.volume), MOST_SCANS)):
+        name = f"{prefix}tokens-{scan + 1}.png"
+        width, height = draw_tokens(images / name, tokens, scan)
+        pictures.append(
+            Exhibit(
+                f"Scan {scan + 1}",
+                image=f"{images.name}/{name}",
+                width=width,
+                height=height,
+                alt=f"Scan {scan + 1} in sagittal, coronal and axial planes, below each the first "
+                "three principal components of its patch tokens as red, green and blue.",
+            )
+        )
+    shares = ", ".join(number(float(100 * share), 2) for share in tokens.explained)
+    return Section(
+        section_id,
+        title,
+        lead="The teacher's patch tokens on three principal components, shown as red, green and "
+        f"blue ({shares} % of the variance between tokens of the head), the same for all scans. "
+        "Like colours are like features. Colours that follow tissue and repeat left and right "
+        "speak for anatomy; a smooth gradient across the head is position alone. The patient's "
+        "right is on the left.",
+        pictures=pictures,
+    )
+
+
+def _schedules(run: Run, prefix: str) -> Section:
+    end = run.last_step
+    rate = curve(
+        [Line("scans per second", run.step_series("scans_per_second"), raw=True)],
+        alt="Scans per second",
+        end=end,
+    )
+    shown = _exhibits(
+        [
+            ("Schedules", constants(run), schedules(run, end=end)),
+            ("Speed, scans per second", "", rate),
+        ]
+    )
+    return Section(
+        f"{prefix}schedules",
+        "Schedules",
+        sentences=[] if shown else ["No step record has been written yet, so nothing is drawn."],
+        charts=shown,
+    )

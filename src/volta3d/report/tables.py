@@ -1,0 +1,301 @@
+"""Every table of the report, as plain text cells that the template escapes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from volta3d.config import load_pretrain
+from volta3d.files import content_hash, sha256
+from volta3d.report.evidence import CohortFacts, Probe
+from volta3d.report.figures_probes import ORDER, interval_text
+from volta3d.report.runfolder import Run
+from volta3d.report.style import UNKNOWN, number
+from volta3d.report.verdict import health
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a caption.
+
+    Attributes:
+        caption: what it shows.
+        head: column names.
+        rows: cells as text.
+        numeric: columns aligned to the right.
+        strong: rows that stand out.
+        folded: closed until the reader opens it.
+    """
+
+    caption: str
+    head: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    numeric: frozenset[int] = frozenset()
+    strong: frozenset[int] = frozenset()
+    folded: bool = False
+
+
+def probe_table(probes: Sequence[Probe]) -> Table:
+    """All probe scores, the trained encoder's first within each column, probe and metric."""
+    columns = list(dict.fromkeys(p.column for p in probes))
+    kinds = list(dict.fromkeys((p.probe, p.metric) for p in probes))
+    ordered = sorted(
+        probes,
+        key=lambda p: (
+            columns.index(p.column),
+            kinds.index((p.probe, p.metric)),
+            ORDER.index(p.role),
+        ),
+    )
+    rows = [
+        (p.column, p.probe, p.metric, p.features, interval_text(p), number(p.n) if p.n else UNKNOWN)
+        for p in ordered
+    ]
+    return Table(
+        "Cross-validated by participant; 95 % intervals in brackets.",
+        ("Column", "Probe", "Metric", "Features", "Score [95 % interval]", "n"),
+        rows,
+        numeric=frozenset({4, 5}),
+        strong=frozenset(i for i, p in enumerate(ordered) if p.role == "trained"),
+    )
+
+
+def alarm_table(run: Run) -> Table | None:
+    """Alarms by name, those that rang longest first; None without any."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for alarm in run.alarms:
+        groups.setdefault((str(alarm.get("name")), str(alarm.get("what"))), []).append(alarm)
+    last = run.epochs[-1].get("epoch") if run.epochs else None
+    rows = []
+    for (name, what), found in sorted(groups.items(), key=lambda item: -len(item[1])):
+        epochs = [a["epoch"] for a in found if isinstance(a.get("epoch"), int | float)]
+        limit = found[0].get("limit")
+        worst = _worst([a.get("value") for a in found], limit)
+        still = "yes" if last is not None and last in epochs else "no"
+        when = f"{number(min(epochs))}\N{EN DASH}{number(max(epochs))}" if epochs else UNKNOWN
+        rows.append(
+            (
+                name.replace("_", " "),
+                what,
+                str(len(found)),
+                when,
+                worst,
+                number(limit, trim=True),
+                still,
+            )
+        )
+    if not rows:
+        return None
+    return Table(
+        "Alarms, by how often they rang.",
+        ("Monitor", "Meaning", "Times", "Epochs", "Worst", "Limit", "At the end?"),
+        rows,
+        numeric=frozenset({2, 3, 4, 5}),
+        strong=frozenset(i for i, row in enumerate(rows) if row[-1] == "yes"),
+    )
+
+
+def _worst(values: Sequence[Any], limit: Any) -> str:
+    numbers = [float(v) for v in values if isinstance(v, int | float)]
+    if not numbers or not isinstance(limit, int | float):
+        return UNKNOWN
+    return number(max(numbers, key=lambda v: abs(v - limit)))
+
+
+def quarantine_tables(cohort: CohortFacts) -> list[Table]:
+    """Refused scans: first how many for which reason, then each with what to do."""
+    table = cohort.quarantine
+    if table.empty:
+        return []
+    counts = Counter(str(code) for code in table["code"])
+    cells = table[["source", "code", "what", "how_to_fix"]].astype(str)
+    each = [tuple(str(c) for c in row) for row in cells.itertuples(index=False)]
+    reasons = Table(
+        f"Quarantined in {cohort.name}, by reason.",
+        ("Reason", "Scans"),
+        [(code, str(n)) for code, n in counts.most_common()],
+        numeric=frozenset({1}),
+    )
+    listing = Table(
+        f"Every quarantined scan of {cohort.name}.",
+        ("Source", "Reason", "What", "How to fix"),
+        each,
+        folded=len(each) > 10,
+    )
+    return [reasons, listing] if len(each) > 10 else [listing]
+
+
+def cohort_tables(cohort: CohortFacts) -> list[Table]:
+    """Who is in a cohort, and what was noticed while preparing it."""
+    people = cohort.participants
+    rows = []
+    for name, part in people.groupby("dataset", sort=True):
+        ages = part["age"].dropna()
+        age = (
+            f"{ages.mean():.1f} ± {ages.std(ddof=0):.1f} "
+            f"({ages.min():.0f}\N{EN DASH}{ages.max():.0f})"
+            if len(ages)
+            else UNKNOWN
+        )
+        rows.append(
+            (
+                str(name) or UNKNOWN,
+                number(len(part)),
+                number(int(part["participant_id"].nunique())),
+                _counts(part["sex"]),
+                age,
+                _counts(part["site"]),
+                _counts(part["diagnosis"]),
+            )
+        )
+    head = (
+        "Data set",
+        "Scans",
+        "Participants",
+        "Sex",
+        "Age, mean ± sd (range)",
+        "Sites",
+        "Diagnoses",
+    )
+    tables = [
+        Table(f"Participants in {cohort.name}, by data set.", head, rows, numeric=frozenset({1, 2}))
+    ]
+    codes = Counter(
+        code for text in people["findings"].astype(str) for code in text.split(";") if code
+    )
+    if codes:
+        found = [(code, number(count)) for code, count in codes.most_common()]
+        caption = "Findings while preparing, by code and number of scans."
+        tables.append(Table(caption, ("Finding", "Scans"), found, frozenset({1})))
+    return tables
+
+
+def _counts(values: pd.Series) -> str:
+    known = values.astype(str).replace({"": "unknown", "nan": "unknown"})
+    counts = known.value_counts()
+    if list(counts.index) == ["unknown"]:
+        return UNKNOWN
+    shown = [f"{name} {count}" for name, count in counts.items()][:6]
+    return ", ".join(shown) + (f" and {len(counts) - 6} more" if len(counts) > 6 else "")
+
+
+def config_tables(run: Run) -> list[Table]:
+    """What differs from the paper's preset, then every setting."""
+    if not run.raw:
+        return []
+    mine = flatten(run.config.content() if run.config else run.raw)
+    paper = flatten(load_pretrain("paper").content())
+    differs = [(k, v, paper.get(k, UNKNOWN)) for k, v in mine.items() if v != paper.get(k)]
+    differs = [row for row in differs if row[0] != "preset"]
+    tables = []
+    if differs:
+        head = ("Setting", "This run", "Preset paper")
+        tables.append(Table("What differs from preset paper.", head, differs))
+    everything = [(k, v) for k, v in mine.items()]
+    tables.append(Table("Every setting.", ("Setting", "Value"), everything, folded=True))
+    return tables
+
+
+def environment_table(run: Run) -> Table | None:
+    """Software and machine."""
+    rows = list(flatten(run.environment).items())
+    return Table("Software and machine.", ("What", "Value"), rows) if rows else None
+
+
+def hash_table(
+    run: Run, files: Mapping[str, Path | None], cohort: CohortFacts | None
+) -> Table | None:
+    """What each number of the report can be traced to."""
+    rows = []
+    if run.raw:
+        rows.append(
+            ("configuration", run.config.hash() if run.config else content_hash(_json(run)))
+        )
+    for entry in run.cohorts:
+        rows.append((f"cohort {entry.get('path', '?')}", str(entry.get("hash", UNKNOWN))))
+    if cohort is not None:
+        rows.append((f"cohort {cohort.name}, as opened for this report", cohort.hash))
+    for name, path in files.items():
+        if path is not None and path.is_file():
+            rows.append((f"{name}, SHA-256", sha256(path)))
+    return Table("Hashes.", ("What", "Hash"), rows) if rows else None
+
+
+def _json(run: Run) -> dict[str, str]:
+    return flatten(run.raw)
+
+
+MONITORS = (
+    ("epoch", "Epoch"),
+    ("step", "Step"),
+    ("information", "Information"),
+    ("teacher_entropy", "Entropy"),
+    ("mean_entropy", "Entropy of mean"),
+    ("prototypes_used", "Prototypes"),
+    ("feature_std", "Feature sd"),
+    ("effective_rank", "Effective rank"),
+    ("mean_cosine", "Cosine"),
+    ("bottleneck_cosine", "Cosine, bottleneck"),
+    ("icc", "ICC"),
+    ("center_norm", "Centre norm"),
+)
+
+
+def monitor_table(run: Run) -> Table | None:
+    """The values behind the monitor charts."""
+    if not run.epochs:
+        return None
+    present = [(k, title) for k, title in MONITORS if any(r.get(k) is not None for r in run.epochs)]
+    rows = [tuple(number(record.get(k)) for k, _ in present) for record in run.epochs]
+    head = tuple(title for _, title in present)
+    every = frozenset(range(len(head)))
+    return Table("Monitor values by epoch.", head, rows, numeric=every, folded=True)
+
+
+def runs_table(runs: Sequence[Run]) -> Table:
+    """Several runs side by side."""
+    rows = []
+    for run in runs:
+        found = health(run)
+        facts = {fact.label: f"{fact.before} → {fact.after}" for fact in found.facts}
+        labels = ("Information over scans", "Effective rank", "CLS loss")
+        preset = str(run.raw.get("preset", UNKNOWN))
+        rows.append(
+            (
+                run.name,
+                preset,
+                number(run.last_step),
+                found.title,
+                *(facts.get(label, UNKNOWN) for label in labels),
+            )
+        )
+    head = ("Run", "Preset", "Steps", "State", "Information, nat", "Effective rank", "CLS loss")
+    return Table("Runs, before → after.", head, rows, numeric=frozenset({2, 4, 5, 6}))
+
+
+def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as dotted keys and text."""
+    rows: dict[str, str] = {}
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            rows |= flatten(value, f"{name}.")
+        elif isinstance(value, list | tuple):
+            rows[name] = ", ".join(_plain(v) for v in value)
+        else:
+            rows[name] = _plain(value)
+    return rows
+
+
+def _plain(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return UNKNOWN
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,276 @@
+"""The answer at the top: did the run collapse, and do its features know more than random ones?
+
+Both rules are fixed beforehand. Collapse is what the run's own alarms say of its last record.
+"Better" needs intervals that do not overlap, on the linear probe, token against token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from volta3d.pretrain import guard
+from volta3d.report.evidence import METRIC_ORDER, Probe, Role
+from volta3d.report.runfolder import Run
+from volta3d.report.style import number
+
+State = Literal["good", "bad", "unclear"]
+
+# The limits live with the alarms; a record that breaks them all tells what they are.
+_LOW = {"information": -1.0, "teacher_entropy": -1.0, "effective_rank": -1.0}
+_HIGH = {"teacher_entropy": 2.0, "mean_cosine": 2.0, "bottleneck_cosine": 2.0}
+LOWEST = {a.name: a.limit for a in guard.alarms(dict(_LOW), scans=guard.MIN_SCANS)}
+HIGHEST = {a.name: a.limit for a in guard.alarms(dict(_HIGH), scans=guard.MIN_SCANS)}
+RANK_WARNING = 10.0  # METHOD section 10: below 10 warn, below 2 stop
+CLS_MARGIN = 0.02  # METHOD section 10: |CLS loss - ln K|
+RECENT = 0.05  # the share of steps that "now" averages over
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One number of the headline, before and after."""
+
+    label: str
+    before: str
+    after: str
+    note: str
+    state: State
+
+
+@dataclass(frozen=True)
+class Health:
+    """Whether self-distillation lives."""
+
+    state: State
+    title: str
+    sentence: str
+    facts: list[Fact]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The trained encoder's probe on one column beside its baselines."""
+
+    column: str
+    metric: str
+    probe: str
+    trained: Probe
+    random: Probe | None
+    volume: Probe | None
+    state: State
+    sentence: str
+
+
+def health(run: Run) -> Health:
+    """Whether a run collapsed, from its last epoch record."""
+    facts = _facts(run)
+    if not run.epochs:
+        return Health(
+            "unclear", "Not known yet", "No monitor record has been written so far.", facts
+        )
+    last = run.epochs[-1]
+    if len(run.epochs) == 1 and not last.get("epoch"):
+        return Health(
+            "unclear",
+            "Not known yet",
+            "Only the record from before training is there, when every network looks collapsed.",
+            facts,
+        )
+    watched = _watched(run)
+    ringing = guard.alarms(last, scans=guard.MIN_SCANS)
+    names = {alarm.name for alarm in ringing}
+    caution = (
+        f" The monitors saw only {watched} scans; below {guard.MIN_SCANS} they say little."
+        if watched is not None and watched < guard.MIN_SCANS
+        else ""
+    )
+    if names & {"information", "teacher_entropy"}:
+        what = "; ".join(f"{a.what} ({_words(a.name)} {number(a.value)})" for a in ringing)
+        return Health("bad", "Collapsed", f"At the last record {what}.{caution}", facts)
+    if names:
+        what = "; ".join(f"{a.what} ({_words(a.name)} {number(a.value)})" for a in ringing)
+        return Health("bad", "Features degenerate", f"At the last record {what}.{caution}", facts)
+    if "information" not in last or last["information"] is None:
+        return Health(
+            "unclear", "Not known", "The last record does not hold the information.", facts
+        )
+    sentence = (
+        f"The teacher's outputs carry {number(last['information'])} nat of information about "
+        f"which scan they saw; the alarm is at {_limit(LOWEST['information'])}."
+    )
+    rang = sorted({_words(str(a.get("name"))) for a in run.alarms})
+    if rang:
+        sentence += f" Earlier in the run alarms rang ({', '.join(rang)}); none rings now."
+    state: State = "unclear" if caution else "good"
+    return Health(state, "Not collapsed", sentence + caution, facts)
+
+
+def _watched(run: Run) -> int | None:
+    if run.scans is None or run.config is None:
+        return run.scans
+    return min(run.scans, run.config.monitor.scans)
+
+
+def _limit(value: float) -> str:
+    return number(value, trim=True)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _facts(run: Run) -> list[Fact]:
+    facts = []
+    _, information = run.epoch_series("information")
+    if len(information):
+        low = LOWEST["information"]
+        facts.append(
+            Fact(
+                "Information over scans",
+                number(float(information[0])),
+                f"{number(float(information[-1]))} nat",
+                f"lowest {number(float(information.min()))}; alarm below {_limit(low)}",
+                "good" if information[-1] >= low else "bad",
+            )
+        )
+    _, rank = run.epoch_series("effective_rank")
+    if len(rank):
+        end = float(rank[-1])
+        facts.append(
+            Fact(
+                "Effective rank",
+                number(float(rank[0])),
+                number(end),
+                f"warning below {_limit(RANK_WARNING)}, alarm below "
+                f"{_limit(LOWEST['effective_rank'])}",
+                "good" if end >= RANK_WARNING else _low_rank(end),
+            )
+        )
+    loss = run.step_series("cls")[1]
+    if len(loss):
+        facts.append(_cls_fact(loss, run.log_prototypes))
+    return facts
+
+
+def _low_rank(value: float) -> State:
+    return "unclear" if value >= LOWEST["effective_rank"] else "bad"
+
+
+def _cls_fact(loss: np.ndarray, log_k: float | None) -> Fact:
+    recent = max(int(len(loss) * RECENT), 1)
+    first, now = float(loss[:recent].mean()), float(loss[-recent:].mean())
+    if log_k is None:
+        return Fact("CLS loss", number(first), number(now), "ln K is unknown", "unclear")
+    distance = log_k - now
+    note = f"ln K = {number(log_k)}, now {number(abs(distance))} "
+    note += "below" if distance >= 0 else "above"
+    state: State = "bad" if abs(distance) < CLS_MARGIN else "good" if distance > 0 else "unclear"
+    return Fact("CLS loss", number(first), number(now), note, state)
+
+
+def comparisons(probes: Sequence[Probe]) -> list[Comparison]:
+    """For every column the trained encoder against the random one and the volumes alone."""
+    found = []
+    for column in dict.fromkeys(p.column for p in probes):
+        rows = _one_probe([p for p in probes if p.column == column])
+        trained, random = _pair(rows)
+        if trained is None:
+            continue
+        volume = next((p for p in rows if p.role == "volume"), None)
+        state, sentence = _judge(trained, random, volume)
+        found.append(
+            Comparison(
+                column, trained.metric, trained.probe, trained, random, volume, state, sentence
+            )
+        )
+    return found
+
+
+def _one_probe(rows: list[Probe]) -> list[Probe]:
+    """The linear probe where there is one, and one metric."""
+    kinds = list(dict.fromkeys(p.probe for p in rows))
+    kind = next((k for k in kinds if "linear" in k.lower()), kinds[0])
+    rows = [p for p in rows if p.probe == kind]
+    metrics = list(dict.fromkeys(p.metric for p in rows))
+    spelt = {m.lower().replace("_", " "): m for m in metrics}
+    metric = next((spelt[m] for m in METRIC_ORDER if m in spelt), metrics[0])
+    return [p for p in rows if p.metric == metric]
+
+
+def _pair(rows: list[Probe]) -> tuple[Probe | None, Probe | None]:
+    """Trained and random features pooled alike: tokens if both have them, else means."""
+
+    def pick(role: Role, pooling: str | None) -> Probe | None:
+        fits = (p for p in rows if p.role == role and pooling in (None, p.pooling))
+        return next(fits, None)
+
+    for pooling in ("token", "mean", ""):
+        trained, random = pick("trained", pooling), pick("random", pooling)
+        if trained and random:
+            return trained, random
+    return pick("trained", None), None
+
+
+def _judge(trained: Probe, random: Probe | None, volume: Probe | None) -> tuple[State, str]:
+    if random is None:
+        return "unclear", "There is no random encoder to compare with."
+    state = _against(trained, random)
+    sentence = _clause(trained, random, "the random encoder")
+    if volume is not None:
+        sentence += "; " + _clause(trained, volume, "head and brain volume alone")
+        if state == "good" and _against(trained, volume) == "bad":
+            state = "unclear"
+    return state, sentence[:1].upper() + sentence[1:] + "."
+
+
+def _clause(trained: Probe, other: Probe, name: str) -> str:
+    state = _against(trained, other)
+    if state != "unclear":
+        return f"{'better' if state == 'good' else 'worse'} than {name}"
+    gain = (other.score - trained.score) if trained.lower_is_better else trained.score - other.score
+    direction = "ahead of" if gain > 0 else "level with" if gain == 0 else "behind"
+    return f"{direction} {name}, within the uncertainty"
+
+
+def _against(trained: Probe, other: Probe) -> State:
+    """Better or worse only where the intervals do not overlap; NaN never decides."""
+    above, below = trained.low > other.high, trained.high < other.low
+    if trained.lower_is_better:
+        above, below = below, above
+    return "good" if above else "bad" if below else "unclear"
+
+
+def probe_lead(found: Sequence[Comparison]) -> str:
+    """One sentence over all columns."""
+    states = {c.column: _against(c.trained, c.random) for c in found if c.random is not None}
+    better, worse, unclear = (
+        [column for column, state in states.items() if state == wanted]
+        for wanted in ("good", "bad", "unclear")
+    )
+    if not states:
+        return "The features were not compared with a random encoder's."
+    parts = []
+    if better:
+        parts.append(f"clearly more about {_and(better)}")
+    if worse:
+        parts.append(f"clearly less about {_and(worse)}")
+    if unclear:
+        parts.append(f"no clear difference on {_and(unclear)}")
+    return f"Compared with a random encoder, the trained one knows {'; '.join(parts)}."
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def limits_of(name: str) -> list[tuple[float, str]]:
+    """The alarm limits of a monitor, with words for the figure."""
+    found: list[tuple[float, str]] = []
+    if name in LOWEST:
+        found.append((LOWEST[name], f"alarm below {_limit(LOWEST[name])}"))
+    if name in HIGHEST:
+        found.append((HIGHEST[name], f"alarm above {_limit(HIGHEST[name])}"))
+    return found

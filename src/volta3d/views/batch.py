@@ -1,0 +1,150 @@
+"""The views of a batch of scans, made on the device that holds the volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from volta3d.config import MaskingConfig, ViewsConfig
+from volta3d.views.geometry import resample
+from volta3d.views.intensity import Intensity, apply_intensity
+from volta3d.views.key import GLOBALS
+from volta3d.views.masking import corrupt
+from volta3d.views.parameters import ViewParameters, view_parameters
+
+
+@dataclass(frozen=True)
+class ViewBatch:
+    """The views of B scans, view-major: index = view * B + scan.
+
+    Args:
+        global_views: float32 [2B, 1, S, S, S], clean.
+        corrupted: the same with GMML applied; unmasked voxels are bitwise equal.
+        masks: bool [2B, 1, S, S, S], True = replaced.
+        local_views: float32 [N·B, 1, s, s, s]; None when N is 0.
+    """
+
+    global_views: Tensor
+    corrupted: Tensor
+    masks: Tensor
+    local_views: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """Black and white of each volume, [B, 1, 1, 1, 1]."""
+
+    low: Tensor
+    high: Tensor
+    is_unit: bool  # exactly [0, 1]: nothing to convert
+
+    def repeat(self, count: int) -> tuple[Tensor, Tensor]:
+        """The levels of ``count`` views of each scan, view-major."""
+        return self.low.repeat(count, 1, 1, 1, 1), self.high.repeat(count, 1, 1, 1, 1)
+
+
+@torch.no_grad()
+def make_views(
+    volumes: Tensor,
+    scan_ids: Sequence[str],
+    *,
+    epoch: int,
+    seed: int,
+    views: ViewsConfig,
+    masking: MaskingConfig,
+    value_range: tuple[float, float] | None = (0.0, 1.0),
+) -> ViewBatch:
+    """Two corrupted globals and N locals of each scan (METHOD sections 2 and 3).
+
+    Args:
+        volumes: floating point [B, 1, D, H, W] on any device, RAS+ (axis 0 is left-right); other
+            precisions become float32. Never changed.
+        scan_ids: B names. A scan's draws depend on (seed, epoch, scan id, view) alone, not on
+            the batch it is in; equal names draw alike, so names must be unique in a cohort.
+        value_range: the range of the cohort, where results of intensity operations end. None
+            (z-scored cohorts): each volume's own minimum and maximum stand in. The lower end is
+            black: it fills what lies outside the volume, and masked voxels under fill ``zeros``.
+
+    Raises:
+        ValueError: the volumes are not [B, 1, D, H, W] with B scan ids, or not floating point.
+    """
+    if volumes.ndim != 5 or volumes.shape[:2] != (len(scan_ids), 1) or not scan_ids:
+        raise ValueError(f"volumes {tuple(volumes.shape)} do not fit {len(scan_ids)} scan ids")
+    if not volumes.is_floating_point():
+        raise ValueError(f"volumes are {volumes.dtype}; scale them to floating point first")
+    volumes = volumes.float()
+
+    def drawn(numbers: range) -> list[list[ViewParameters]]:
+        return [
+            [
+                view_parameters(s, v, epoch=epoch, seed=seed, views=views, masking=masking)
+                for v in numbers
+            ]
+            for s in scan_ids
+        ]
+
+    # autocast would blur in bfloat16
+    with torch.autocast(volumes.device.type, enabled=False):
+        levels = _levels(volumes, value_range)
+        parameters = drawn(range(GLOBALS))
+        clean = _cut(volumes, parameters, levels)
+        corrupted, masks = _corrupt(clean, parameters, levels)
+        parameters = drawn(range(GLOBALS, GLOBALS + views.locals))
+        return ViewBatch(
+            global_views=clean,
+            corrupted=corrupted,
+            masks=masks,
+            local_views=_cut(volumes, parameters, levels) if views.locals else None,
+        )
+
+
+def _levels(volumes: Tensor, value_range: tuple[float, float] | None) -> _Levels:
+    if value_range is None:
+        low, high = volumes.flatten(1).aminmax(dim=1)
+    else:
+        low, high = (volumes.new_full((len(volumes),), value) for value in value_range)
+    shape = (-1, 1, 1, 1, 1)
+    return _Levels(low.view(shape), high.view(shape), value_range == (0.0, 1.0))
+
+
+def _cut(volumes: Tensor, drawn: list[list[ViewParameters]], levels: _Levels) -> Tensor:
+    """The views of one size with their intensities changed, view-major [V·B, 1, S, S, S]."""
+    geometries = [[p.geometry for p in row] for row in drawn]
+    background = None if levels.is_unit else levels.low
+    cut = resample(volumes, geometries, drawn[0][0].size, background)
+    flat = _view_major(drawn)
+    intensities = [p.intensity for p in flat]
+    if all(one == Intensity() for one in intensities):
+        return cut
+    noise = _generators(flat, "noise", volumes.device)
+    if levels.is_unit:
+        return apply_intensity(cut, intensities, noise)
+    low, high = levels.repeat(len(drawn[0]))
+    width = (high - low).clamp_min(1e-12)  # a constant volume stays constant
+    cut = apply_intensity((cut - low) / width, intensities, noise) * width + low
+    return torch.minimum(torch.maximum(cut, low), high)
+
+
+def _corrupt(
+    clean: Tensor, drawn: list[list[ViewParameters]], levels: _Levels
+) -> tuple[Tensor, Tensor]:
+    flat = _view_major(drawn)
+    stacked = np.stack([p.mask.voxels for p in flat if p.mask is not None])
+    masks = torch.from_numpy(stacked).to(clean.device)[:, None]
+    fills = [p.fill for p in flat if p.fill is not None]
+    noise = _generators(flat, "fill noise", clean.device)
+    return corrupt(clean, masks, fills, noise, *levels.repeat(GLOBALS)), masks
+
+
+def _view_major(drawn: list[list[ViewParameters]]) -> list[ViewParameters]:
+    return [one for view in zip(*drawn, strict=True) for one in view]
+
+
+def _generators(
+    drawn: list[ViewParameters], purpose: str, device: torch.device
+) -> Callable[[int], torch.Generator]:
+    return lambda index: drawn[index].key.voxels(purpose, device)

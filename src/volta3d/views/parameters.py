@@ -1,0 +1,66 @@
+"""Everything that is drawn for one view, as a plain value to show, plot or compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from volta3d.config import MaskingConfig, ViewsConfig
+from volta3d.views.geometry import Geometry, draw_geometry
+from volta3d.views.intensity import Intensity, draw_intensity
+from volta3d.views.key import GLOBALS, ViewKey
+from volta3d.views.masking import Fill, Mask, draw_fill, draw_mask
+
+
+@dataclass(frozen=True)
+class ViewParameters:
+    """What was drawn for one view.
+
+    Args:
+        key: which view of which scan in which epoch; ``key.name`` is ``global1``, ``local3``, ...
+        size: edge of the view in voxels.
+        geometry: where it lies.
+        intensity: what is done to its grey values.
+        fill: what replaces its masked voxels; None for locals, which are not masked.
+        mask: its GMML mask; None for locals.
+    """
+
+    key: ViewKey
+    size: int
+    geometry: Geometry
+    intensity: Intensity
+    fill: Fill | None
+    mask: Mask | None
+
+
+def view_parameters(
+    scan_id: str,
+    view: int,
+    *,
+    epoch: int,
+    seed: int,
+    views: ViewsConfig,
+    masking: MaskingConfig,
+) -> ViewParameters:
+    """Draw one view: a pure function of its arguments (METHOD sections 2 and 3).
+
+    Args:
+        view: 0 and 1 are the globals, 2 and above the locals.
+    """
+    key = ViewKey(seed, epoch, scan_id, view)
+    is_global = view < GLOBALS
+    intensity = draw_intensity(
+        key.numbers("intensity"),
+        views,
+        smooth=views.smooth[min(view, GLOBALS)],
+        gibbs=views.gibbs if view == 1 else 0.0,
+    )
+    scale = views.global_scale if is_global else views.local_scale
+    size = views.global_size if is_global else views.local_size
+    return ViewParameters(
+        key=key,
+        size=size,
+        geometry=draw_geometry(key.numbers("geometry"), views, scale),
+        intensity=intensity,
+        fill=draw_fill(key.numbers("fill"), masking) if is_global else None,
+        mask=draw_mask(key.numbers("mask"), size, masking) if is_global else None,
+    )

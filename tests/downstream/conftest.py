@@ -1,0 +1,93 @@
+"""A tiny encoder folder and a tiny cohort that fits it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from volta3d.cohort.contract import Contract
+from volta3d.cohort.store import Cohort, write_cohort
+from volta3d.config import PretrainConfig, build
+from volta3d.model.pair import Pair, build_pair
+from volta3d.pretrain.encoder import save_encoder
+
+SIZE = 16
+
+
+@pytest.fixture
+def config() -> PretrainConfig:
+    content: dict[str, Any] = {
+        "preset": "tiny",
+        "seed": 3,
+        "views": {"downsample": 2, "global_size": 8, "local_size": 4, "locals": 0},
+        "model": {
+            "patch_size": 4,
+            "width": 16,
+            "depth": 2,
+            "heads": 2,
+            "mlp": 32,
+            "summariser_heads": 2,
+            "head_hidden": 16,
+            "bottleneck": 8,
+            "prototypes": 12,
+        },
+    }
+    return build(PretrainConfig, content)
+
+
+@pytest.fixture
+def contract() -> Contract:
+    return Contract(size=SIZE, spacing=8.0, synthetic=True)
+
+
+@pytest.fixture
+def pair(config: PretrainConfig) -> Pair:
+    return build_pair(config.model, config.views.global_size, config.seed)
+
+
+@pytest.fixture
+def facts() -> dict[str, Any]:
+    return {
+        "scans": 12,
+        "participants": 9,
+        "datasets": ["phantom"],
+        "synthetic": True,
+        "steps": 40,
+        "monitors": {
+            "epoch": 5,
+            "information": 0.75,
+            "effective_rank": float("nan"),
+            "probe": {"column": "age", "token": {"r": 0.25}, "mean": {"r": 0.5}},
+        },
+        "alarms": [],
+        "data_hash": "0123456789abcdef",
+    }
+
+
+@pytest.fixture
+def encoder_folder(
+    tmp_path: Path, config: PretrainConfig, contract: Contract, pair: Pair, facts: dict[str, Any]
+) -> Path:
+    folder = tmp_path / "encoder"
+    save_encoder(folder, network=pair.teacher, config=config, contract=contract, card_facts=facts)
+    return folder
+
+
+@pytest.fixture
+def cohort(tmp_path: Path, contract: Contract) -> Cohort:
+    rng = np.random.default_rng(0)
+    volumes = rng.random((6, SIZE, SIZE, SIZE), dtype=np.float32)
+    participants = pd.DataFrame(
+        {
+            "scan_id": [f"phantom_{i:02d}" for i in range(6)],
+            "participant_id": [f"{i // 2:02d}" for i in range(6)],
+            "dataset": "phantom",
+            "sex": ["M", "F"] * 3,
+            "age": [30.0, 41, 52, 63, 74, float("nan")],
+        }
+    )
+    return write_cohort(tmp_path / "cohort", contract, volumes, participants)

@@ -1,0 +1,61 @@
+"""Who the subjects are: balance, range, independence of one another."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from volta3d.phantom.subject import ATROPHY, BLOCK, CONTROL, draw_subject
+
+
+def test_every_block_is_balanced() -> None:
+    for block in range(4):
+        drawn = [draw_subject(block * BLOCK + n + 1, 0) for n in range(BLOCK)]
+        counts = Counter((s.sex, s.site, s.diagnosis) for s in drawn)
+        for sex, site in itertools.product("MF", ("siteA", "siteB")):
+            assert counts[sex, site, CONTROL] == 2
+            assert counts[sex, site, ATROPHY] == 1
+
+
+def test_ages_are_spread_over_the_range() -> None:
+    ages = sorted(draw_subject(n + 1, 1).age for n in range(BLOCK))
+    width = 65 / BLOCK
+    for stratum, age in enumerate(ages):
+        assert 20 + stratum * width - 0.05 <= age <= 20 + (stratum + 1) * width + 0.05
+
+
+def test_order_differs_between_blocks_and_seeds() -> None:
+    def traits(first: int, seed: int) -> list[tuple[str, str, str]]:
+        drawn = [draw_subject(first + n, seed) for n in range(BLOCK)]
+        return [(s.sex, s.site, s.diagnosis) for s in drawn]
+
+    assert traits(1, 0) != traits(1 + BLOCK, 0)
+    assert traits(1, 0) != traits(1, 1)
+    assert traits(1, 0) == traits(1, 0)
+
+
+def test_stated_effects_in_a_large_sample() -> None:
+    drawn = [draw_subject(n + 1, 7) for n in range(100 * BLOCK)]
+    heads = {sex: [s.head_scale for s in drawn if s.sex == sex] for sex in "MF"}
+    # Standard errors: .02 / sqrt(600) < .001 for the head.
+    assert np.mean(heads["M"]) == pytest.approx(1.0, abs=0.003)
+    assert np.mean(heads["F"]) == pytest.approx(0.96, abs=0.003)
+    assert np.std(heads["M"]) == pytest.approx(0.02, rel=0.15)
+    atrophy = np.array([s.diagnosis == ATROPHY for s in drawn])
+    age = np.array([s.age for s in drawn])
+    right, left, ventricle = np.array([s.log_factors for s in drawn]).T
+    for side in (right, left):  # standard error .054 / sqrt(400)
+        assert side[atrophy].mean() == pytest.approx(math.log(0.8), abs=0.01)
+        assert side[~atrophy].mean() == pytest.approx(0.0, abs=0.01)
+        assert side[~atrophy].std() == pytest.approx(math.hypot(0.05, 0.02), rel=0.15)
+    design = np.stack([age - 20, atrophy, np.ones_like(age)], axis=1)
+    slope, shift, intercept = np.linalg.lstsq(design, ventricle, rcond=None)[0]
+    assert slope == pytest.approx(0.012, abs=0.001)
+    assert shift == pytest.approx(math.log(1.35), abs=0.03)
+    assert intercept == pytest.approx(0.0, abs=0.03)
+    for subject in drawn:
+        assert subject.grey_factor == pytest.approx(1 - 0.002 * (subject.age - 20))

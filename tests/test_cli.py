@@ -1,0 +1,126 @@
+"""The command line: examples in the help, exit codes, and errors of one paragraph."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.main import get_command
+
+from volta3d.cli import app
+from volta3d.phantom import generate
+
+COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
+IN_ORDER = ["prepare", "inspect", "doctor", "pretrain", "embed", "probe", "report", "demo"]
+
+
+def volta3d(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a child process, as a user would."""
+    return subprocess.run(
+        [sys.executable, "-m", "volta3d", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+def example_of(command: str) -> list[str]:
+    """The example in a command's help."""
+    epilog = get_command(app).commands[command].epilog  # type: ignore[attr-defined]
+    found = re.fullmatch(r"Example: volta3d (.+)", epilog or "")
+    assert found, f"{command} has no example"
+    return shlex.split(found[1])
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``my-bids``, the raw data of the examples."""
+    folder = tmp_path_factory.mktemp("workspace")
+    generate(folder / "my-bids", subjects=12, spacing=4.0)
+    return folder
+
+
+def test_every_command_is_among_the_examples() -> None:
+    assert sorted(IN_ORDER) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_the_example(command: str, tmp_path: Path) -> None:
+    shown = volta3d(command, "--help", cwd=tmp_path)
+    assert shown.returncode == 0
+    assert "Example: volta3d" in shown.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", IN_ORDER)
+def test_O4_the_examples_run(command: str, workspace: Path) -> None:
+    """In the order of the pipeline, so that each finds what the one before made."""
+    done = volta3d(*example_of(command), cwd=workspace)
+    # 3: a run of seconds on twelve scans may ring, which is what alarms are for
+    assert done.returncode in ((0, 3) if command in ("pretrain", "demo") else (0,)), done.stderr
+    assert "Traceback" not in done.stderr
+    if command == "inspect":
+        assert json.loads(done.stdout)["sound"] is True
+
+
+BAD_CALLS = [
+    (["prepare", "nowhere", "--out", "c"], 1, "nowhere"),
+    (["prepare", "empty", "--out", "c"], 1, "empty"),
+    (["prepare", "empty", "--out", "c", "--set", "sise=64"], 2, "size"),
+    (["prepare", "empty", "--out", "c", "--set", "size"], 2, "key=value"),
+    (["pretrain", "nowhere", "--out", "r"], 1, "nowhere"),
+    (["pretrain", "nowhere", "--out", "r", "--preset", "smal"], 2, "small"),
+    (["pretrain", "nowhere", "--out", "r", "--set", "views.global_sise=3"], 2, "global_size"),
+    (["embed", "nowhere", "nothing", "--out", "f.parquet"], 1, "nowhere"),
+    (["probe", "nowhere", "nothing"], 1, "nowhere"),
+    (["inspect", "nowhere"], 1, "nowhere"),
+    (["report", "nowhere", "--out", "rep"], 1, "nowhere"),
+    (["doctor", "nowhere"], 1, "nowhere"),
+]
+
+
+@pytest.mark.parametrize(("call", "code", "word"), BAD_CALLS, ids=lambda v: str(v)[:60])
+def test_O7_bad_input_is_one_paragraph_with_the_way_out(
+    call: list[str], code: int, word: str, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    done = volta3d(*call, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("Error: ") and word in lines[0]
+    made = sorted(p.name for p in tmp_path.iterdir() if p.name not in ("empty", ".lock"))
+    assert made == [], f"left behind: {made}"
+
+
+def test_wrong_usage_exits_2(tmp_path: Path) -> None:
+    assert volta3d("prepare", cwd=tmp_path).returncode == 2
+    assert volta3d("nonsense", cwd=tmp_path).returncode == 2
+
+
+def test_O2_quarantine_exits_3_and_the_batch_goes_on(tmp_path: Path) -> None:
+    import nibabel as nib
+
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    ball = np.zeros((24, 24, 24), np.float32)
+    ball[4:20, 4:20, 4:20] = np.random.default_rng(0).random((16, 16, 16)) + 0.5
+    nib.save(nib.Nifti1Image(ball, np.diag([4.0, 4, 4, 1])), scans / "good.nii.gz")
+    (scans / "broken.nii.gz").write_bytes(b"not a scan")
+    done = volta3d("prepare", "scans", "--out", "c", "--set", "size=16", cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert "1 scans prepared" in done.stdout and "1 quarantined" in done.stdout
+    assert "broken.nii.gz" in (tmp_path / "c" / "quarantine.tsv").read_text()
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = volta3d("prepare", "nowhere", "--out", "c", "--debug", cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" in done.stderr
