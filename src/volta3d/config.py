@@ -112,6 +112,7 @@ class ObjectiveConfig(Config):
     reconstruction: float = Field(default=100.0, ge=0)  # [S] lambda
     cls: float = Field(default=1.0, ge=0)  # [S]
     patch: float = Field(default=1.0, ge=0)  # [S]
+    koleo: float = Field(default=0.0, ge=0)  # [C] keeps scans of a batch apart; needs a true batch
     student_temperature: Positive = 0.1  # [I]
     teacher_temperature: Range = (0.04, 0.07)  # [I] start, end
     teacher_temperature_epochs: Count = 30  # [I] linear
@@ -178,6 +179,8 @@ class PretrainConfig(Config):
                     f"views.{name} {getattr(self.views, name)} is not a multiple of "
                     f"model.patch_size {self.model.patch_size}"
                 )
+        if self.objective.koleo and self.batch_size < 2:
+            raise ValueError("objective.koleo compares the scans of a batch: batch_size must be 2+")
         return self
 
 

@@ -106,8 +106,10 @@ def neighbours(
     inside, outside = standardise(train, test)
     if train.shape[1] > FEW:
         inside, outside = _unit(inside), _unit(outside)
-    far = ((outside[:, None] - inside[None]) ** 2).sum(-1) if train.shape[1] <= FEW else (
-        -(outside @ inside.T)
+    far = (
+        ((outside[:, None] - inside[None]) ** 2).sum(-1)
+        if train.shape[1] <= FEW
+        else (-(outside @ inside.T))
     )
     k = max(1, round(math.sqrt(len(train))))
     near = values[np.argsort(far, axis=1, kind="stable")[:, :k]]

@@ -37,6 +37,7 @@ class Predictions:
 
 
 Score = Callable[[Predictions, np.ndarray], np.ndarray]
+Drawn = Callable[[np.ndarray], np.ndarray]
 
 
 def resample_subjects(groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
@@ -48,23 +49,29 @@ def resample_subjects(groups: np.ndarray, resamples: int, seed: int) -> np.ndarr
     return weights
 
 
-def interval(
-    score: Score, repeats: Sequence[Predictions], weights: np.ndarray, level: float = 0.95
-) -> tuple[float, float, float]:
-    """Score, lower and upper limit: percentiles over resampled subjects.
+def averaged(score: Score, repeats: Sequence[Predictions]) -> Drawn:
+    """The score as a function of weights alone: the mean over repeats of the cross-validation."""
+    return lambda weights: _mean([score(p, weights) for p in repeats])
 
-    The score is averaged over the repeats, in every resample over the same ones. The interval
-    covers who was scanned; it doesn't cover how the folds fell nor how the encoder was trained.
-    All are NaN where the score is undefined.
+
+def interval(drawn: Drawn, weights: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+    """A statistic with its lower and upper limit: percentiles over resampled subjects.
+
+    The interval covers who was scanned; it doesn't cover how the folds fell nor how the encoder
+    was trained. All are NaN where the statistic is undefined.
+
+    Args:
+        drawn: weights [R, n] to values [R].
+        weights: [R, n] of the resamples.
+        level: what the interval covers.
     """
-    n = weights.shape[1]
-    point = _mean([score(p, np.ones((1, n))) for p in repeats])
-    drawn = _mean([score(p, weights) for p in repeats])
-    drawn = drawn[np.isfinite(drawn)]
-    if not np.isfinite(point[0]) or not len(drawn):
+    point = drawn(np.ones((1, weights.shape[1])))
+    values = drawn(weights)
+    values = values[np.isfinite(values)]
+    if not np.isfinite(point[0]) or not len(values):
         return np.nan, np.nan, np.nan
     tail = 50 * (1 - level)
-    low, high = np.percentile(drawn, [tail, 100 - tail])
+    low, high = np.percentile(values, [tail, 100 - tail])
     return float(point[0]), float(low), float(high)
 
 

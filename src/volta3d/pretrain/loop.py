@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 
 from volta3d.config import PretrainConfig
 from volta3d.errors import Collapse, Diverged
@@ -170,20 +171,41 @@ class Trainer:
             )
 
 
-def precision_of(config: PretrainConfig, device: torch.device) -> str:
-    """Fabric's name of the precision; ``auto`` is bf16 only where the hardware multiplies it.
+class Autocast(MixedPrecision):
+    """bf16 inside the network only: Fabric's own plugin would round the views, and with them the
+    targets of the reconstruction, before the network sees them."""
+
+    def convert_input(self, data: Any) -> Any:
+        """The data as they are."""
+        return data
+
+    def convert_output(self, data: Any) -> Any:
+        """The losses as they are, fp32 already."""
+        return data
+
+
+def uses_bf16(config: PretrainConfig, device: torch.device) -> bool:
+    """Whether to train in bf16; ``auto`` says so only where the hardware multiplies it.
 
     A CPU without bf16 instructions emulates them about a hundred times slower than fp32.
     """
-    chosen = config.precision
-    if chosen == "auto":
-        if device.type == "cuda":
-            fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            found = torch.cpu.get_capabilities()
-            fast = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-        chosen = "bf16" if fast else "fp32"
-    return "bf16-mixed" if chosen == "bf16" else "32-true"
+    if config.precision != "auto":
+        return config.precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+def build_fabric(config: PretrainConfig) -> Fabric:
+    """Fabric on the configured device, in the configured precision."""
+    use_cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    device = torch.device("cuda" if use_cuda else "cpu")
+    if uses_bf16(config, device):
+        return Fabric(
+            accelerator=device.type, devices=1, plugins=[Autocast("bf16-mixed", device.type)]
+        )
+    return Fabric(accelerator=device.type, devices=1, precision="32-true")
 
 
 def pretrain(
@@ -204,9 +226,7 @@ def pretrain(
     Raises:
         CohortError, CheckpointError, Diverged, Collapse, VoltaError: see their texts.
     """
-    use_cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    device = torch.device("cuda" if use_cuda else "cpu")
-    fabric = Fabric(accelerator=device.type, devices=1, precision=precision_of(config, device))
+    fabric = build_fabric(config)
     folder = RunFolder(out, resume=resume)
     with folder.locked(), StopRequest() as stop:
         scans = Scans.open(cohorts, config, fabric.device)

@@ -14,6 +14,7 @@ from volta3d.config import PretrainConfig
 from volta3d.model.pair import Network, Pair
 from volta3d.objective.center import Center, Standardiser
 from volta3d.objective.cls import cls_loss
+from volta3d.objective.koleo import koleo_loss
 from volta3d.objective.patch import patch_loss
 from volta3d.objective.reconstruction import foreground_error, reconstruction_loss
 from volta3d.objective.schedules import Now
@@ -22,12 +23,13 @@ from volta3d.views.batch import ViewBatch
 
 @dataclass
 class Losses:
-    """The three losses of equation 6 and their weighted sum; scalars in fp32."""
+    """The three losses of equation 6, KoLeo where it is on, and the weighted sum; fp32 scalars."""
 
     total: Tensor
     reconstruction: Tensor
     cls: Tensor
     patch: Tensor
+    koleo: Tensor
     reconstruction_foreground: Tensor
 
     def values(self) -> dict[str, float]:
@@ -78,7 +80,11 @@ class SelfDistillation(nn.Module):
 
     def cls_logits(self, network: Network, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens [V, T, width] to (logits [V, K], raw bottleneck [V, bottleneck])."""
-        raw = network.cls_head.bottleneck(network.summariser(tokens))
+        return self.logits_of(network, network.summariser(tokens))
+
+    def logits_of(self, network: Network, token: Tensor) -> tuple[Tensor, Tensor]:
+        """Summariser tokens [V, width] to (logits [V, K], raw bottleneck [V, bottleneck])."""
+        raw = network.cls_head.bottleneck(token)
         ready = self.standardiser(raw) if self.standardised else raw
         return network.cls_head.logits(ready), raw
 
@@ -126,7 +132,11 @@ class SelfDistillation(nn.Module):
 
         if objective.cls_student == "clean":
             tokens = student.encoder(views.global_views)
-        logits = [self.cls_logits(student, tokens)[0]]
+        token = student.summariser(tokens)
+        apart = (
+            koleo_loss(token.unflatten(0, (2, scans))) if objective.koleo else patch.detach() * 0.0
+        )
+        logits = [self.logits_of(student, token)[0]]
         if views.local_views is not None:
             logits.append(self.cls_logits(student, student.encoder(views.local_views))[0])
         student_cls = torch.cat(logits).unflatten(0, (-1, scans))
@@ -138,10 +148,11 @@ class SelfDistillation(nn.Module):
             objective.reconstruction * reconstruction
             + now.cls_weight * cls
             + objective.patch * patch
+            + objective.koleo * apart
         )
         threshold = views.global_views.flatten(1).mean(1).view(-1, 1, 1, 1, 1)
         foreground = foreground_error(rebuilt, views.global_views, views.masks, threshold)
-        return Losses(total, reconstruction, cls, patch, foreground), moments
+        return Losses(total, reconstruction, cls, patch, apart, foreground), moments
 
     def grid(self, volumes: Tensor) -> tuple[int, int, int]:
         """Tokens along each axis for volumes [V, 1, D, H, W]."""
