@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,11 +14,14 @@ import pandas as pd
 
 from volta3d.errors import VoltaError
 
+_CLASSES = re.compile(r"([1-9][0-9]{0,5}) classes")
+
 Role = Literal["trained", "random", "volume", "other"]
 
 LOWER_IS_BETTER = {"mae", "mse", "rmse", "error"}
 CHANCE = {"auroc": 0.5, "auc": 0.5, "r": 0.0, "pearson r": 0.0, "spearman r": 0.0, "r2": 0.0}
 METRIC_NAMES = {"auroc": "AUROC", "auc": "AUROC", "r2": "R²", "r": "correlation r", "mae": "MAE"}
+UNITS = {"age": "years"}  # of columns whose unit is known
 PROBE_NAMES = {"linear": "linear probe", "knn": "nearest neighbours"}
 # One metric per column stands in the headline; fixed beforehand, never the best looking one.
 METRIC_ORDER = ("auroc", "auc", "r", "pearson r", "spearman r", "r2", "balanced accuracy", "mae")
@@ -32,7 +36,11 @@ class Absent:
 
 @dataclass(frozen=True)
 class Probe:
-    """One cross-validated score with its 95 % interval; NaN where unknown."""
+    """One cross-validated score with its 95 % interval; NaN where unknown.
+
+    ``gain`` is the score minus that of the same features before training, on the same resampled
+    participants; NaN where it was not measured.
+    """
 
     column: str
     features: str
@@ -42,6 +50,10 @@ class Probe:
     low: float
     high: float
     n: int
+    kind: str = ""
+    gain: float = math.nan
+    gain_low: float = math.nan
+    gain_high: float = math.nan
 
     @property
     def role(self) -> Role:
@@ -62,9 +74,24 @@ class Probe:
     @property
     def title(self) -> str:
         """What is probed, in words."""
-        metric = METRIC_NAMES.get(self._metric, self.metric)
-        probe = PROBE_NAMES.get(self.probe.lower(), self.probe)
-        return f"{self.column}: {metric}, {probe}"
+        return f"{self.column}: {self.metric_name}, {self.probe_name}"
+
+    @property
+    def metric_name(self) -> str:
+        """The metric as it is usually written."""
+        return METRIC_NAMES.get(self._metric, self.metric)
+
+    @property
+    def probe_name(self) -> str:
+        """The probe in words."""
+        return PROBE_NAMES.get(self.probe.lower(), self.probe)
+
+    @property
+    def scale(self) -> str:
+        """What the axis of its scores says: metric, unit and direction."""
+        unit = UNITS.get(self.column, "") if self._metric in {"mae", "rmse"} else ""
+        words = [self.metric_name, unit, "less is better" if self.lower_is_better else ""]
+        return ", ".join(word for word in words if word)
 
     @property
     def _metric(self) -> str:
@@ -78,6 +105,9 @@ class Probe:
     @property
     def chance(self) -> float | None:
         """The score of knowing nothing, where it is known."""
+        classes = _CLASSES.fullmatch(self.kind)
+        if self._metric == "balanced accuracy" and classes:
+            return 1 / int(classes[1])
         return CHANCE.get(self._metric)
 
 
@@ -131,7 +161,8 @@ def _probe(row: dict[str, Any]) -> Probe | None:
     score = _float(row.get("score"))
     if math.isnan(score) or not row.get("column"):
         return None
-    text = {k: str(row.get(k) or "") for k in ("column", "features", "probe", "metric")}
+    names = ("column", "features", "probe", "metric", "kind")
+    text = {k: str(row.get(k) or "") for k in names}
     count = _float(row.get("n"))
     return Probe(
         **text,
@@ -139,6 +170,9 @@ def _probe(row: dict[str, Any]) -> Probe | None:
         low=_float(row.get("low")),
         high=_float(row.get("high")),
         n=0 if math.isnan(count) else int(count),
+        gain=_float(row.get("gain")),
+        gain_low=_float(row.get("gain_low")),
+        gain_high=_float(row.get("gain_high")),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from volta3d.report.evidence import METRIC_NAMES
 from volta3d.report.runfolder import Points, Run
 from volta3d.report.style import ALARM, CHART, MUTED, SERIES, chart, number, panels
 
 MOST_POINTS = 600  # of a line; more cannot be seen and makes the page heavy
 ROUND = [1, 2, 2.5, 5, 10]  # steps between ticks
+CROWDED = 0.11  # of the axis; a label is about as high
 SMOOTH = 50  # windows that a smoothed line is made of
 SCHEDULES = (
     ("lr", "learning rate"),
@@ -25,6 +28,7 @@ SCHEDULES = (
     ("weight_decay", "weight decay"),
     ("cls_weight", "CLS weight"),
 )
+POOLED = (("token", "summariser token"), ("mean", "mean of patch tokens"))
 SCORES = ("auroc", "auc", "r", "r2", "balanced_accuracy", "accuracy", "score", "mae")
 
 
@@ -44,6 +48,7 @@ class Limit:
     value: float
     label: str
     alarm: bool = False
+    colour: str = MUTED
 
 
 def curve(
@@ -73,13 +78,14 @@ def curve(
         for colour, line in zip(SERIES, shown, strict=False):
             _draw_line(axes, line, colour, floor if log else None)
         for limit in limits:
-            _draw_limit(axes, limit)
+            axes.axhline(limit.value, **_dashed(limit))
         span(axes, end)
         if log:
             logarithmic(axes)
         else:
             axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND))
             axes.yaxis.set_major_formatter(FuncFormatter(plain))
+        _label_limits(axes, limits)
         steps(axes)
         if len(shown) > 1:
             place: dict[str, Any] = {
@@ -116,20 +122,30 @@ def _draw_line(axes: Axes, line: Line, colour: str, floor: float | None) -> None
     axes.plot(*thin(x, y), color=colour, label=line.label, marker=marker, markersize=2.6)
 
 
-def _draw_limit(axes: Axes, limit: Limit) -> None:
-    colour = ALARM if limit.alarm else MUTED
-    axes.axhline(limit.value, color=colour, linewidth=0.9, linestyle=(0, (4, 3)))
-    axes.annotate(
-        limit.label,
-        (1.0, limit.value),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 2),
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-        fontsize=8,
-        color=colour,
-    )
+def _dashed(limit: Limit) -> dict[str, Any]:
+    colour = ALARM if limit.alarm else limit.colour
+    return {"color": colour, "linewidth": 0.9, "linestyle": (0, (4, 3))}
+
+
+def _label_limits(axes: Axes, limits: Sequence[Limit]) -> None:
+    """Words on the lines; below a line where another stands close above it."""
+    to_axes = axes.transData + axes.transAxes.inverted()
+    above = math.inf
+    for limit in sorted(limits, key=lambda limit: -limit.value):
+        height = float(to_axes.transform((0.0, limit.value))[1])
+        under = above - height < CROWDED
+        above = height
+        axes.annotate(
+            limit.label,
+            (1.0, limit.value),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, -2 if under else 2),
+            textcoords="offset points",
+            ha="right",
+            va="top" if under else "bottom",
+            fontsize=8,
+            color=_dashed(limit)["color"],
+        )
 
 
 def plain(value: float, _: int | None = None) -> str:
@@ -183,9 +199,34 @@ def smooth(x: np.ndarray, y: np.ndarray) -> Points:
     return x, (total[high] - total[low]) / (high - low)
 
 
-def probe_lines(run: Run) -> tuple[str, list[Line]]:
-    """What the quick probe of the monitors found over training: (column and metric, lines)."""
-    column, metric, lines = "", "", []
+@dataclass(frozen=True)
+class QuickProbe:
+    """What the monitors' quick probe found over training; ``column`` empty when it found nothing.
+
+    Attributes:
+        column: of participants.tsv.
+        metric: as the run calls it.
+        lines: one per pooling.
+        before: the same before training (epoch 0).
+    """
+
+    column: str
+    metric: str
+    lines: list[Line]
+    before: list[Limit]
+
+    @property
+    def title(self) -> str:
+        """What is drawn, with the score's name."""
+        if not self.column:
+            return "Quick probe"
+        score = METRIC_NAMES.get(self.metric, self.metric.replace("_", " "))
+        return f"Quick probe on {self.column}" + (f", {score}" if score else "")
+
+
+def quick_probe(run: Run) -> QuickProbe:
+    """The quick probe's scores over training, with those of the untrained encoder."""
+    column, metric, lines, before = "", "", [], []
     for record in run.epochs:
         probe = record.get("probe")
         if not isinstance(probe, dict):
@@ -193,10 +234,12 @@ def probe_lines(run: Run) -> tuple[str, list[Line]]:
         column = column or str(probe.get("column", ""))
         for kind in ("token", "mean"):
             metric = metric or _score_name(probe.get(kind))
-    for kind, label in (("token", "summariser token"), ("mean", "mean of patch tokens")):
-        dotted = f"probe.{kind}.{metric}" if metric else f"probe.{kind}"
-        lines.append(Line(label, run.epoch_series(dotted)))
-    return f"{column} ({metric.replace('_', ' ')})" if metric else column, lines
+    for colour, (kind, label) in zip(SERIES, POOLED, strict=False):
+        points = run.epoch_series(f"probe.{kind}.{metric}" if metric else f"probe.{kind}")
+        lines.append(Line(label, points))
+        if len(points[0]) and points[0][0] == 0:
+            before.append(Limit(float(points[1][0]), f"untrained {kind}", colour=colour))
+    return QuickProbe(column, metric, lines, before)
 
 
 def _score_name(scores: object) -> str:

@@ -11,10 +11,11 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from volta3d.report.evidence import Embeddings
+from volta3d.report.evidence import UNITS, Embeddings
 from volta3d.report.style import MARKERS, MUTED, SERIES, chart, number
 
 COLUMNS = ("sex", "age", "site", "diagnosis", "dataset")
+REQUIRED = ("sex", "age", "site")
 MOST_GROUPS = 7  # then "other"
 RASTER_ABOVE = 1000  # scans; more vector marks make the page heavy
 SIZE = (4.4, 3.7)
@@ -46,6 +47,23 @@ def colourings(table: pd.DataFrame) -> list[str]:
     return [c for c in COLUMNS if c in table and _known(table[c]).nunique() > 1]
 
 
+def unknown(table: pd.DataFrame, column: str) -> int:
+    """Scans of which a column is not known."""
+    return len(table) - len(_known(table[column]))
+
+
+def unvaried(table: pd.DataFrame) -> list[str]:
+    """Why sex, age or site colour nothing, a sentence each."""
+    found = []
+    for column in REQUIRED:
+        known = sorted(set(_known(table[column]).astype(str))) if column in table else []
+        if len(known) == 0:
+            found.append(f"Not coloured by {column}: it is not known.")
+        elif len(known) == 1:
+            found.append(f"Not coloured by {column}: all scans have the same, {known[0]}.")
+    return found
+
+
 def _known(values: pd.Series) -> pd.Series:
     as_text = values.astype("string").str.strip()
     return values[as_text.notna() & ~as_text.isin(["", "nan", "n/a"])]
@@ -70,6 +88,8 @@ def draw_map(embeddings: Embeddings, place: Map, column: str) -> Markup:
             dots = axes.scatter(x[known], y[known], c=numeric[known], cmap="viridis", **base)
             bar = axes.figure.colorbar(dots, ax=axes, pad=0.02, aspect=30)
             bar.outline.set_visible(False)
+            unit = UNITS.get(column, "")
+            bar.set_label(f"{column}, {unit}" if unit else column)
             bar.locator = MaxNLocator(5)
             bar.update_ticks()
         else:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from volta3d.report.evidence import Probe, Role
-from volta3d.report.style import INK, MINUS, MUTED, SERIES, chart, number
+from volta3d.report.style import INK, MINUS, MUTED, SERIES, UNKNOWN, chart, number
 
 COLOURS: dict[Role, str] = {
     "trained": SERIES[0],
@@ -25,10 +25,27 @@ ORDER: tuple[Role, ...] = ("trained", "random", "volume", "other")
 
 def interval_text(probe: Probe) -> str:
     """The score with its interval, two decimals."""
-    if math.isnan(probe.low) or math.isnan(probe.high):
-        return f"{probe.score:.2f}".replace("-", MINUS)
-    text = f"{probe.score:.2f} [{probe.low:.2f}, {probe.high:.2f}]"
-    return text.replace("-", MINUS)
+    return _interval(_two(probe.score), probe.low, probe.high)
+
+
+def gain_text(probe: Probe) -> str:
+    """The paired difference to the untrained encoder with its interval; a dash when unknown."""
+    if math.isnan(probe.gain):
+        return UNKNOWN
+    sign = "" if _two(probe.gain)[0] == MINUS else "+"
+    return _interval(sign + _two(probe.gain), probe.gain_low, probe.gain_high)
+
+
+def _interval(point: str, low: float, high: float) -> str:
+    if math.isnan(low) or math.isnan(high):
+        return point
+    return f"{point} [{_two(low)}, {_two(high)}]"
+
+
+def _two(value: float) -> str:
+    """Two decimals, and no minus before a zero."""
+    text = f"{value:.2f}"
+    return "0.00" if text == "-0.00" else text.replace("-", MINUS)
 
 
 def forest(rows: Sequence[Probe]) -> Markup:
@@ -73,5 +90,6 @@ def forest(rows: Sequence[Probe]) -> Markup:
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: number(float(v), 2)))
         axes.margins(x=0.08)
+        axes.set_xlabel(first.scale)
 
-    return chart(draw, alt=alt, size=(4.9, 0.85 + 0.32 * len(ordered)))
+    return chart(draw, alt=alt, size=(4.9, 1.05 + 0.32 * len(ordered)))

@@ -32,6 +32,12 @@ class Reconstruction:
     rebuilt: np.ndarray
     mask: np.ndarray
 
+    def shows_same(self, other: Reconstruction) -> bool:
+        """Whether both rebuilt the same corrupted volumes."""
+        return np.array_equal(self.input, other.input) and np.array_equal(
+            self.corrupted, other.corrupted
+        )
+
     def error(self, scan: int) -> float:
         """The mean squared error over the masked voxels of a scan."""
         where = self.mask[scan]

@@ -9,17 +9,24 @@ from volta3d.config import PretrainConfig
 from volta3d.report.runfolder import Run
 from volta3d.report.style import number
 
+PROBING = (
+    "Features were probed with linear models and nearest neighbours [@sklearn], cross-validated by "
+    "participant, beside those of the same encoder before training and beside head and brain "
+    "volume alone; 95 % intervals are percentiles over resampled participants."
+)
+
 
 def _said(value: object) -> str:
     return number(value, trim=True)
 
 
-def methods(run: Run, contract: dict[str, Any] | None) -> list[str]:
+def methods(run: Run, contract: dict[str, Any] | None, *, probed: bool) -> list[str]:
     """The paragraphs, with citations as ``[@key]``; [] when the configuration is unknown.
 
     Args:
         run: whose configuration is told.
         contract: how its cohort was prepared, None if unknown.
+        probed: whether its features were probed.
     """
     config = run.config
     if config is None:
@@ -30,7 +37,7 @@ def methods(run: Run, contract: dict[str, Any] | None) -> list[str]:
         f"{_views(config)} {_masking(config)}",
         _objective(config),
         _optimisation(run, config),
-        _monitoring(run, config),
+        _monitoring(run, config) + (f" {PROBING}" if probed else ""),
     ]
 
 
@@ -159,6 +166,12 @@ def _objective(config: PretrainConfig) -> str:
             f" The global term was off before epoch {o.cls_start_epoch} and rose to its "
             f"weight over {o.cls_ramp_epochs} epochs."
         )
+    apart = (
+        f" A KoLeo term (weight {_said(o.koleo)}) kept the global summaries of a batch apart "
+        "[@koleo]."
+        if o.koleo
+        else ""
+    )
     return (
         "Three losses were summed: the mean squared error over masked voxels (weight "
         f"{_said(o.reconstruction)}), the cross-entropy between teacher and student "
@@ -168,7 +181,7 @@ def _objective(config: PretrainConfig) -> str:
         "Teacher outputs were centred with a running mean (momentum "
         f"{_said(o.center_momentum)}) and sharpened with "
         f"temperature {teacher}; the student's temperature was {_said(o.student_temperature)}."
-        f"{ramp}"
+        f"{ramp}{apart}"
     )
 
 
@@ -211,10 +224,7 @@ def _monitoring(run: Run, config: PretrainConfig) -> str:
         f"Collapse was watched every {config.monitor.every_epochs} epoch(s) on {watched} scans: "
         "the mutual information between scan and prototype under the teacher, "
         "H(mean p) \N{MINUS SIGN} mean H(p), the effective rank of the global features [@rank], "
-        "their mean cosine, and the share of their variance that lies between scans. "
-        "Features were probed "
-        "with cross-validated linear models and nearest neighbours [@sklearn], split by "
-        "participant, beside a randomly initialised encoder and head and brain volumes alone."
+        "their mean cosine, and the share of their variance that lies between scans."
     )
 
 

@@ -64,7 +64,8 @@ def report(
     with atomic_folder(out) as folder:
         images = folder / "images"
         groups = [
-            run_group(run, i, images, titled=len(read) > 1) for i, run in enumerate(read, start=1)
+            run_group(run, i, images, titled=len(read) > 1, probes=scores)
+            for i, run in enumerate(read, start=1)
         ]
         first, last = _shared(read, facts, scores, embeddings, probes)
         content = _content(read, facts, scores)
@@ -113,7 +114,7 @@ def _shared(
         shared.probes(scores),
         shared.data(facts),
         shared.configuration(runs),
-        shared.methods_section(runs, facts),
+        shared.methods_section(runs, facts, probed=not isinstance(scores, Absent)),
         shared.origins(runs, facts, {"probe table": probes, "embedding table": embeddings}),
     ]
     return (
@@ -134,17 +135,16 @@ def _content(
         "synthetic": _synthetic(runs, facts),
         "health": health(main),
         "health_of": main.name if len(runs) > 1 else "",
-        "probe_lead": scores.sentence if isinstance(scores, Absent) else probe_lead(found),
-        "comparisons": [(c, _headline_figure(c)) for c in found],
+        "probe_lead": [scores.sentence] if isinstance(scores, Absent) else probe_lead(found),
+        "comparisons": [_headline_figure(comparison) for comparison in found],
     }
 
 
 def _headline_figure(comparison: Comparison) -> Exhibit:
-    rows = [comparison.trained, comparison.random, comparison.volume]
     return Exhibit(
-        comparison.trained.title,
-        comparison.sentence,
-        forest([row for row in rows if row is not None]),
+        comparison.rows[0].title,
+        " ".join(answer.sentence for answer in comparison.answers),
+        forest(comparison.rows),
     )
 
 

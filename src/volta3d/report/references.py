@@ -34,6 +34,8 @@ REFERENCES = {
     "2007, 606\N{EN DASH}610.",
     "sklearn": "Pedregosa F, et al. Scikit-learn: Machine Learning in Python. Journal of Machine "
     "Learning Research 12, 2011, 2825\N{EN DASH}2830.",
+    "koleo": "Sablayrolles A, Douze M, Schmid C, Jégou H. Spreading vectors for similarity search. "
+    "ICLR 2019, arXiv:1806.03198.",
 }
 
 _CITE = re.compile(r"\[@([a-z0-9,]+)\]")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from markupsafe import Markup
 
 from volta3d.report.blocks import Exhibit, Group, Section
-from volta3d.report.evidence import Absent
-from volta3d.report.figures_curves import Limit, Line, constants, curve, probe_lines, schedules
+from volta3d.report.evidence import Absent, Probe
+from volta3d.report.figures_curves import Limit, Line, constants, curve, quick_probe, schedules
 from volta3d.report.figures_tokens import draw_tokens, read_patch_tokens
 from volta3d.report.figures_volumes import (
     MOST_EPOCHS,
@@ -19,15 +20,20 @@ from volta3d.report.figures_volumes import (
     read_reconstruction,
     spread,
 )
-from volta3d.report.runfolder import Run
-from volta3d.report.style import number
+from volta3d.report.runfolder import Points, Run
+from volta3d.report.style import SERIES, number
 from volta3d.report.tables import monitor_table
-from volta3d.report.verdict import RANK_WARNING, limits_of
+from volta3d.report.verdict import RANK_WARNING, limits_of, standardised
 
 MOST_SCANS = 4
+RADIOLOGICAL = (
+    "Radiological convention: the patient's right (R) is on the left; A is front, P is back."
+)
 
 
-def run_group(run: Run, index: int, images: Path, *, titled: bool) -> Group:
+def run_group(
+    run: Run, index: int, images: Path, *, titled: bool, probes: list[Probe] | Absent
+) -> Group:
     """All sections of a run.
 
     Args:
@@ -35,10 +41,11 @@ def run_group(run: Run, index: int, images: Path, *, titled: bool) -> Group:
         index: its place in the report, for names of anchors and files.
         images: the folder that pictures go to, beside the page.
         titled: whether the run's name heads them.
+        probes: for the volumes' score beside the quick probe.
     """
     prefix = f"run{index}-"
     sections = [
-        _monitors(run, prefix),
+        _monitors(run, prefix, probes),
         _losses(run, prefix),
         _reconstructions(run, prefix, images),
         _tokens(run, prefix, images),
@@ -55,10 +62,12 @@ def _alarm_limits(name: str) -> list[Limit]:
     return [Limit(value, words, alarm=True) for value, words in limits_of(name)]
 
 
-def _monitors(run: Run, prefix: str) -> Section:
+def _monitors(run: Run, prefix: str, probes: list[Probe] | Absent) -> Section:
     end = run.last_step
     line = run.epoch_series
-    column, probe = probe_lines(run)
+    quick = quick_probe(run)
+    volume = _volume_line(quick.column, quick.metric, probes)
+    spared = standardised(run)
     ratio = run.config.objective if run.config else None
     needed = ratio.teacher_temperature[1] / ratio.student_temperature if ratio else None
     charts = [
@@ -102,31 +111,55 @@ def _monitors(run: Run, prefix: str) -> Section:
         ),
         (
             "Mean cosine between scans",
-            "Near 1 all brains look the same to the network.",
+            "Near 1 all brains look the same to the network."
+            + (
+                " Only the bottleneck can ring: what all features share is subtracted before it."
+                if spared
+                else ""
+            ),
             curve(
                 [
                     Line("features", line("mean_cosine")),
                     Line("bottleneck", line("bottleneck_cosine")),
                 ],
                 alt="Mean cosine between the features of different scans",
-                limits=_alarm_limits("mean_cosine"),
+                limits=_alarm_limits("bottleneck_cosine" if spared else "mean_cosine"),
                 end=end,
             ),
         ),
         (
             "ICC",
-            "Share of the features' variance that lies between scans, not between views of one.",
+            "Share of the features' variance that lies between scans, not between views of one."
+            + (
+                " The CLS loss can live above the dashed line, the teacher's temperature over the "
+                "student's."
+                if needed
+                else ""
+            ),
             curve(
                 [Line("ICC", line("icc"))],
                 alt="Share of feature variance between scans",
-                limits=[Limit(needed, "τt/τs, needed to live")] if needed else [],
+                limits=[Limit(needed, f"temperature ratio {number(needed, trim=True)}")]
+                if needed
+                else [],
                 end=end,
             ),
         ),
         (
-            f"Quick probe{' on ' + column if column else ''}",
-            "Cross-validated on the monitored scans, without intervals: for the trend.",
-            curve(probe, alt=f"Quick probe over training on {column}", end=end),
+            quick.title,
+            "Cross-validated on the monitored scans, without intervals: for the trend. Dashed: "
+            "before training (epoch 0)"
+            + (
+                "; volume only: head and brain volume, from the probe table's linear probe."
+                if volume
+                else "."
+            ),
+            curve(
+                quick.lines,
+                alt=f"{quick.title}, over training",
+                limits=[*quick.before, *volume],
+                end=end,
+            ),
         ),
     ]
     shown = _exhibits(charts)
@@ -163,7 +196,7 @@ def _losses(run: Run, prefix: str) -> Section:
         (
             "CLS loss, nat",
             "At ln K the student knows nothing about the teacher's output. A loss that falls far "
-            "below while information is low has collapsed the other way.",
+            f"below while information is low has collapsed the other way.{_held_back(run)}",
             curve([Line("CLS", line("cls"), raw=True)], alt="CLS loss", limits=known, end=end),
         ),
         (
@@ -171,6 +204,16 @@ def _losses(run: Run, prefix: str) -> Section:
             "The same cross-entropy for every patch token.",
             curve(
                 [Line("patch", line("patch"), raw=True)], alt="Patch loss", limits=known, end=end
+            ),
+        ),
+        (
+            "KoLeo",
+            "Minus the mean log distance of a scan's feature to the nearest other of its batch: "
+            "falls as features spread.",
+            curve(
+                [Line("KoLeo", line("koleo"), raw=True)] if np.any(line("koleo")[1]) else [],
+                alt="KoLeo regulariser",
+                end=end,
             ),
         ),
         (
@@ -186,10 +229,11 @@ def _losses(run: Run, prefix: str) -> Section:
         ),
         (
             "Gradient norm by loss",
-            "Of the weighted losses on the student's encoder. CLS far below patch starves.",
+            "Of the weighted losses on the student's encoder, where not 0. CLS far below patch "
+            "starves.",
             curve(
                 [
-                    Line(name, run.epoch_series(f"gradient_norms.{key}"))
+                    Line(name, _positive(run.epoch_series(f"gradient_norms.{key}")))
                     for key, name in (
                         ("reconstruction", "reconstruction"),
                         ("cls", "CLS"),
@@ -218,6 +262,35 @@ def _losses(run: Run, prefix: str) -> Section:
     )
 
 
+def _volume_line(column: str, metric: str, probes: list[Probe] | Absent) -> list[Limit]:
+    """The score of head and brain volume alone on what the quick probe asks."""
+    if isinstance(probes, Absent):
+        return []
+    wanted = (column, "linear", metric.replace("_", " "))
+    found = [
+        probe.score
+        for probe in probes
+        if probe.role == "volume"
+        and (probe.column, probe.probe.lower(), probe.metric.lower().replace("_", " ")) == wanted
+    ]
+    return [Limit(found[0], "volume only", colour=SERIES[2])] if found else []
+
+
+def _held_back(run: Run) -> str:
+    """A sentence on the steps at whose weight the CLS loss is measured but not trained."""
+    steps, weight = run.step_series("cls_weight")
+    trained = steps[weight > 0]
+    if not len(steps) or weight[0] > 0:
+        return ""
+    until = f"before step {number(int(trained[0]))}" if len(trained) else "so far"
+    return f" Its weight is 0 {until}: there it is measured, not trained."
+
+
+def _positive(points: Points) -> Points:
+    steps, values = points
+    return steps[values > 0], values[values > 0]
+
+
 def _reconstructions(run: Run, prefix: str, images: Path) -> Section:
     read: list[Reconstruction] = []
     sentences: list[str] = []
@@ -225,7 +298,7 @@ def _reconstructions(run: Run, prefix: str, images: Path) -> Section:
         found = read_reconstruction(epoch, path)
         if isinstance(found, Absent):
             sentences.append(found.sentence)
-        elif not read or found.input.shape == read[0].input.shape:
+        else:
             read.append(found)
     section_id, title = f"{prefix}reconstructions", "Reconstructions"
     if not read:
@@ -233,10 +306,11 @@ def _reconstructions(run: Run, prefix: str, images: Path) -> Section:
         return Section(section_id, title, sentences=sentences)
     sides = run.config is not None and run.config.views.flip == 0
     pictures = []
-    if len(read) > 1:
+    film = [record for record in read if record.shows_same(read[-1])]
+    if len(film) > 1:
         name = f"{prefix}film.png"
-        width, height = draw_film(images / name, read, 0, sides=sides)
-        errors = ", ".join(f"{number(r.error(0))} (epoch {r.epoch})" for r in read)
+        width, height = draw_film(images / name, film, 0, sides=sides)
+        errors = ", ".join(f"{number(r.error(0))} (epoch {r.epoch})" for r in film)
         pictures.append(
             Exhibit(
                 "The same corrupted scan, as training goes on",
@@ -245,7 +319,7 @@ def _reconstructions(run: Run, prefix: str, images: Path) -> Section:
                 width=width,
                 height=height,
                 alt="Coronal and axial planes of scan 1: input, corrupted, and rebuilt after "
-                f"epochs {', '.join(str(r.epoch) for r in read)}.",
+                f"epochs {', '.join(str(r.epoch) for r in film)}.",
                 wide=True,
             )
         )
@@ -266,15 +340,17 @@ def _reconstructions(run: Run, prefix: str, images: Path) -> Section:
             )
         )
     side_words = (
-        "The patient's right is on the left."
+        RADIOLOGICAL
         if sides
-        else "These are augmented views that may be mirrored, so left and right are not marked."
+        else "Planes are cut in radiological convention, but these are augmented views that may be "
+        "mirrored, so left and right are not marked. A is front, P is back."
     )
     return Section(
         section_id,
         title,
-        lead="The loss counts masked voxels only; between them the decoder is free to do anything. "
-        + side_words,
+        lead="Planes through the middle: sagittal, coronal, axial. Grey values as prepared, the "
+        "error in the same unit. The loss counts masked voxels only; between them the decoder is "
+        "free to do anything. " + side_words,
         sentences=sentences,
         pictures=pictures,
     )
@@ -306,8 +382,7 @@ def _tokens(run: Run, prefix: str, images: Path) -> Section:
         lead="The teacher's patch tokens on three principal components, shown as red, green and "
         f"blue ({shares} % of the variance between tokens of the head), the same for all scans. "
         "Like colours are like features. Colours that follow tissue and repeat left and right "
-        "speak for anatomy; a smooth gradient across the head is position alone. The patient's "
-        "right is on the left.",
+        "speak for anatomy; a smooth gradient across the head is position alone. " + RADIOLOGICAL,
         pictures=pictures,
     )
 
@@ -321,8 +396,8 @@ def _schedules(run: Run, prefix: str) -> Section:
     )
     shown = _exhibits(
         [
-            ("Schedules", constants(run), schedules(run, end=end)),
-            ("Speed, scans per second", "", rate),
+            ("Scheduled values", constants(run), schedules(run, end=end)),
+            ("Speed, scans per second", "Of optimiser steps, without monitoring.", rate),
         ]
     )
     return Section(

@@ -10,7 +10,7 @@ from typing import Any
 from volta3d.report.blocks import Exhibit, Section
 from volta3d.report.evidence import Absent, CohortFacts, Embeddings, Probe
 from volta3d.report.figures_curves import Limit, Line, curve
-from volta3d.report.figures_embedding import colourings, draw_map, project
+from volta3d.report.figures_embedding import colourings, draw_map, project, unknown, unvaried
 from volta3d.report.figures_probes import forest
 from volta3d.report.methods import methods
 from volta3d.report.references import number_citations
@@ -21,6 +21,7 @@ from volta3d.report.tables import (
     cohort_tables,
     config_tables,
     environment_table,
+    gain_table,
     hash_table,
     probe_table,
     quarantine_tables,
@@ -96,14 +97,17 @@ def embedding_map(embeddings: Embeddings | Absent) -> Section:
     place = project(embeddings.features)
     columns = colourings(embeddings.table)
     kind = "summariser's token" if embeddings.kind == "token" else "mean of patch tokens"
-    sentences = []
-    if not columns:
-        sentences.append("No column of sex, age, site, diagnosis or data set has two values.")
+    sentences = unvaried(embeddings.table)
     if embeddings.left_out:
         sentences.append(f"{embeddings.left_out} scan(s) without finite features are left out.")
     charts = [
-        Exhibit(f"Coloured by {column}", svg=draw_map(embeddings, place, column))
+        Exhibit(
+            f"Coloured by {column}",
+            f"Grey: {missing} scan(s) of unknown {column}." if missing else "",
+            draw_map(embeddings, place, column),
+        )
         for column in columns
+        for missing in [unknown(embeddings.table, column)]
     ]
     return Section(
         section_id,
@@ -128,10 +132,10 @@ def probes(rows: list[Probe] | Absent) -> Section:
     return Section(
         section_id,
         title,
-        lead="Simple models on frozen features. What matters is the distance to the random "
+        lead="Simple models on frozen features. What matters is the distance to the untrained "
         "encoder, which already sees size and shape, and to head and brain volume alone.",
         charts=charts,
-        tables=[probe_table(rows)],
+        tables=[gain_table(rows), probe_table(rows)],
     )
 
 
@@ -153,12 +157,12 @@ def configuration(runs: Sequence[Run]) -> Section:
     return Section("configuration", "Configuration", sentences=sentences, tables=tables)
 
 
-def methods_section(runs: Sequence[Run], cohort: CohortFacts | Absent) -> Section:
-    """Methods paragraphs with their references."""
+def methods_section(runs: Sequence[Run], cohort: CohortFacts | Absent, *, probed: bool) -> Section:
+    """Methods paragraphs with their references; ``probed`` when there is a probe table."""
     texts: list[str] = []
     sentences = []
     for run in runs:
-        written = methods(run, _contract(run, cohort))
+        written = methods(run, _contract(run, cohort), probed=probed)
         if len(runs) > 1 and written:
             written[0] = f"Run {run.name}. {written[0]}"
         if not written:

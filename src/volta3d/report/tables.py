@@ -14,10 +14,10 @@ import pandas as pd
 from volta3d.config import load_pretrain
 from volta3d.files import content_hash, sha256
 from volta3d.report.evidence import CohortFacts, Probe
-from volta3d.report.figures_probes import ORDER, interval_text
+from volta3d.report.figures_probes import ORDER, gain_text, interval_text
 from volta3d.report.runfolder import Run
 from volta3d.report.style import UNKNOWN, number
-from volta3d.report.verdict import health
+from volta3d.report.verdict import clearly_better, health
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,46 @@ class Table:
     folded: bool = False
 
 
+def gain_table(probes: Sequence[Probe]) -> Table:
+    """Trained beside untrained beside volumes alone, one row per pooling, probe and metric."""
+    trained = [p for p in probes if p.role == "trained"]
+
+    def beside(of: Probe, role: str, pooling: str | None) -> str:
+        fits = (
+            p
+            for p in probes
+            if (p.column, p.probe, p.metric, p.role) == (of.column, of.probe, of.metric, role)
+            and pooling in (None, p.pooling)
+        )
+        found = next(fits, None)
+        return interval_text(found) if found else UNKNOWN
+
+    rows = [
+        (
+            p.column,
+            p.probe_name,
+            p.metric_name + (" (less is better)" if p.lower_is_better else ""),
+            p.pooling or p.features,
+            interval_text(p),
+            beside(p, "random", p.pooling),
+            gain_text(p),
+            beside(p, "volume", None),
+            number(p.n) if p.n else UNKNOWN,
+        )
+        for p in trained
+    ]
+    head = ("Column", "Probe", "Metric", "Features", "Trained", "Untrained", "Gain", "Volume only")
+    return Table(
+        "Cross-validated by participant, 95 % intervals over participants in brackets. Gain: "
+        "trained minus untrained on the same participants; rows in bold where that is better and "
+        "its interval leaves out 0.",
+        (*head, "Scans"),
+        rows,
+        numeric=frozenset({4, 5, 6, 7, 8}),
+        strong=frozenset(i for i, p in enumerate(trained) if clearly_better(p)),
+    )
+
+
 def probe_table(probes: Sequence[Probe]) -> Table:
     """All probe scores, the trained encoder's first within each column, probe and metric."""
     columns = list(dict.fromkeys(p.column for p in probes))
@@ -54,15 +94,23 @@ def probe_table(probes: Sequence[Probe]) -> Table:
         ),
     )
     rows = [
-        (p.column, p.probe, p.metric, p.features, interval_text(p), number(p.n) if p.n else UNKNOWN)
+        (
+            p.column,
+            p.probe_name,
+            p.metric_name,
+            p.features,
+            interval_text(p),
+            number(p.n) if p.n else UNKNOWN,
+        )
         for p in ordered
     ]
     return Table(
-        "Cross-validated by participant; 95 % intervals in brackets.",
-        ("Column", "Probe", "Metric", "Features", "Score [95 % interval]", "n"),
+        "Every score.",
+        ("Column", "Probe", "Metric", "Features", "Score [95 % interval]", "Scans"),
         rows,
         numeric=frozenset({4, 5}),
         strong=frozenset(i for i, p in enumerate(ordered) if p.role == "trained"),
+        folded=True,
     )
 
 

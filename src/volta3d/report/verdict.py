@@ -1,11 +1,13 @@
 """The answer at the top: did the run collapse, and do its features know more than random ones?
 
 Both rules are fixed beforehand. Collapse is what the run's own alarms say of its last record.
-"Better" needs intervals that do not overlap, on the linear probe, token against token.
+"Better" is said of the linear probe, of features pooled alike, and needs a paired gain whose 95 %
+interval leaves out 0; where only separate intervals are known they must not overlap.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,11 +15,14 @@ from typing import Literal
 import numpy as np
 
 from volta3d.pretrain import guard
-from volta3d.report.evidence import METRIC_ORDER, Probe, Role
+from volta3d.report.evidence import METRIC_ORDER, Probe
+from volta3d.report.figures_probes import gain_text
 from volta3d.report.runfolder import Run
 from volta3d.report.style import number
 
 State = Literal["good", "bad", "unclear"]
+POOLINGS = {"token": "the summariser's token", "mean": "the mean of patch tokens"}
+UNTRAINED, VOLUME = "the untrained encoder", "head and brain volume alone"
 
 # The limits live with the alarms; a record that breaks them all tells what they are.
 _LOW = {"information": -1.0, "teacher_entropy": -1.0, "effective_rank": -1.0}
@@ -51,17 +56,21 @@ class Health:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The trained encoder's probe on one column beside its baselines."""
+class Answer:
+    """The trained encoder's features, pooled one way, beside what they must beat."""
 
-    column: str
-    metric: str
-    probe: str
     trained: Probe
-    random: Probe | None
-    volume: Probe | None
-    state: State
+    untrained: State | None
+    volume: State | None
     sentence: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One column under one probe and metric: every kind of features, and an answer per pooling."""
+
+    rows: list[Probe]
+    answers: list[Answer]
 
 
 def health(run: Run) -> Health:
@@ -80,7 +89,7 @@ def health(run: Run) -> Health:
             facts,
         )
     watched = _watched(run)
-    ringing = guard.alarms(last, scans=guard.MIN_SCANS)
+    ringing = guard.alarms(last, scans=guard.MIN_SCANS, standardised=standardised(run))
     names = {alarm.name for alarm in ringing}
     caution = (
         f" The monitors saw only {watched} scans; below {guard.MIN_SCANS} they say little."
@@ -106,6 +115,12 @@ def health(run: Run) -> Health:
         sentence += f" Earlier in the run alarms rang ({', '.join(rang)}); none rings now."
     state: State = "unclear" if caution else "good"
     return Health(state, "Not collapsed", sentence + caution, facts)
+
+
+def standardised(run: Run) -> bool:
+    """Whether the bottleneck is, so that the cosine of the features themselves rings nothing."""
+    objective = run.raw.get("objective")
+    return isinstance(objective, dict) and objective.get("bottleneck") == "standardised"
 
 
 def _watched(run: Run) -> int | None:
@@ -151,7 +166,13 @@ def _facts(run: Run) -> list[Fact]:
         )
     loss = run.step_series("cls")[1]
     if len(loss):
-        facts.append(_cls_fact(loss, run.log_prototypes))
+        weight = run.step_series("cls_weight")[1]
+        if len(weight) and weight[-1] == 0:
+            now = float(loss[-max(int(len(loss) * RECENT), 1) :].mean())
+            note = "its weight is still 0: measured, not trained"
+            facts.append(Fact("CLS loss", number(float(loss[0])), number(now), note, "unclear"))
+        else:
+            facts.append(_cls_fact(loss, run.log_prototypes))
     return facts
 
 
@@ -172,20 +193,14 @@ def _cls_fact(loss: np.ndarray, log_k: float | None) -> Fact:
 
 
 def comparisons(probes: Sequence[Probe]) -> list[Comparison]:
-    """For every column the trained encoder against the random one and the volumes alone."""
+    """For every column the trained encoder against the untrained one and the volumes alone."""
     found = []
     for column in dict.fromkeys(p.column for p in probes):
         rows = _one_probe([p for p in probes if p.column == column])
-        trained, random = _pair(rows)
-        if trained is None:
-            continue
-        volume = next((p for p in rows if p.role == "volume"), None)
-        state, sentence = _judge(trained, random, volume)
-        found.append(
-            Comparison(
-                column, trained.metric, trained.probe, trained, random, volume, state, sentence
-            )
-        )
+        poolings = dict.fromkeys(p.pooling for p in rows if p.role == "trained")
+        answers = [_answer(rows, pooling) for pooling in poolings]
+        if answers:
+            found.append(Comparison(rows, answers))
     return found
 
 
@@ -200,66 +215,86 @@ def _one_probe(rows: list[Probe]) -> list[Probe]:
     return [p for p in rows if p.metric == metric]
 
 
-def _pair(rows: list[Probe]) -> tuple[Probe | None, Probe | None]:
-    """Trained and random features pooled alike: tokens if both have them, else means."""
-
-    def pick(role: Role, pooling: str | None) -> Probe | None:
-        fits = (p for p in rows if p.role == role and pooling in (None, p.pooling))
-        return next(fits, None)
-
-    for pooling in ("token", "mean", ""):
-        trained, random = pick("trained", pooling), pick("random", pooling)
-        if trained and random:
-            return trained, random
-    return pick("trained", None), None
-
-
-def _judge(trained: Probe, random: Probe | None, volume: Probe | None) -> tuple[State, str]:
-    if random is None:
-        return "unclear", "There is no random encoder to compare with."
-    state = _against(trained, random)
-    sentence = _clause(trained, random, "the random encoder")
-    if volume is not None:
-        sentence += "; " + _clause(trained, volume, "head and brain volume alone")
-        if state == "good" and _against(trained, volume) == "bad":
-            state = "unclear"
-    return state, sentence[:1].upper() + sentence[1:] + "."
+def _answer(rows: list[Probe], pooling: str) -> Answer:
+    """The features pooled this way against the same before training, and against volumes."""
+    trained = next(p for p in rows if p.role == "trained" and p.pooling == pooling)
+    untrained = next((p for p in rows if p.role == "random" and p.pooling == pooling), None)
+    volume = next((p for p in rows if p.role == "volume"), None)
+    words = [
+        _clause(trained, untrained, UNTRAINED)
+        if untrained
+        else "there is no untrained encoder to compare with"
+    ]
+    if volume:
+        words.append(_clause(trained, volume, VOLUME))
+    name = POOLINGS.get(pooling, trained.features)
+    return Answer(
+        trained,
+        _against(trained, untrained) if untrained else None,
+        _against(trained, volume) if volume else None,
+        f"{name[:1].upper()}{name[1:]}: {'; '.join(words)}.",
+    )
 
 
 def _clause(trained: Probe, other: Probe, name: str) -> str:
     state = _against(trained, other)
+    paired = other.role == "random" and not math.isnan(trained.gain)
+    by = f", {gain_text(trained)}" if paired else ""
     if state != "unclear":
-        return f"{'better' if state == 'good' else 'worse'} than {name}"
+        return f"{'better' if state == 'good' else 'worse'} than {name}{by}"
+    if paired:
+        return f"no clear difference to {name}{by}"
     gain = (other.score - trained.score) if trained.lower_is_better else trained.score - other.score
     direction = "ahead of" if gain > 0 else "level with" if gain == 0 else "behind"
     return f"{direction} {name}, within the uncertainty"
 
 
 def _against(trained: Probe, other: Probe) -> State:
-    """Better or worse only where the intervals do not overlap; NaN never decides."""
-    above, below = trained.low > other.high, trained.high < other.low
+    """Better or worse only where the interval of the paired gain leaves out 0.
+
+    Where no gain was measured, only where the two intervals do not overlap. NaN never decides.
+    """
+    if other.role == "random" and not math.isnan(trained.gain):
+        above, below = trained.gain_low > 0, trained.gain_high < 0
+    else:
+        above, below = trained.low > other.high, trained.high < other.low
     if trained.lower_is_better:
         above, below = below, above
     return "good" if above else "bad" if below else "unclear"
 
 
-def probe_lead(found: Sequence[Comparison]) -> str:
-    """One sentence over all columns."""
-    states = {c.column: _against(c.trained, c.random) for c in found if c.random is not None}
-    better, worse, unclear = (
-        [column for column, state in states.items() if state == wanted]
-        for wanted in ("good", "bad", "unclear")
-    )
-    if not states:
-        return "The features were not compared with a random encoder's."
+def clearly_better(trained: Probe) -> bool:
+    """Whether the paired gain over the untrained encoder leaves out 0 on the right side."""
+    return trained.gain_high < 0 if trained.lower_is_better else trained.gain_low > 0
+
+
+def probe_lead(found: Sequence[Comparison]) -> list[str]:
+    """One sentence per pooling, over all columns."""
+    if not found:
+        return ["The trained features were not probed."]
+    answers = [answer for comparison in found for answer in comparison.answers]
+    poolings = dict.fromkeys(answer.trained.pooling for answer in answers)
+    return [_lead([a for a in answers if a.trained.pooling == pooling]) for pooling in poolings]
+
+
+def _lead(answers: Sequence[Answer]) -> str:
+    first = answers[0].trained
+    name = POOLINGS.get(first.pooling, first.features)
     parts = []
-    if better:
-        parts.append(f"clearly more about {_and(better)}")
-    if worse:
-        parts.append(f"clearly less about {_and(worse)}")
-    if unclear:
-        parts.append(f"no clear difference on {_and(unclear)}")
-    return f"Compared with a random encoder, the trained one knows {'; '.join(parts)}."
+    for words, other, state in (
+        (f"better than {UNTRAINED} on", "untrained", "good"),
+        (f"worse than {UNTRAINED} on", "untrained", "bad"),
+        (f"no clear difference to {UNTRAINED} on", "untrained", "unclear"),
+        (f"not compared with {UNTRAINED} on", "untrained", None),
+        (f"better than {VOLUME} on", "volume", "good"),
+        (f"worse than {VOLUME} on", "volume", "bad"),
+        (f"no clear difference to {VOLUME} on", "volume", "unclear"),
+    ):
+        columns = [a.trained.column for a in answers if getattr(a, other) == state]
+        if columns:
+            parts.append(f"{words} {_and(columns)}")
+    probes = _and(list(dict.fromkeys(a.trained.probe_name for a in answers)))
+    return f"{name[:1].upper()}{name[1:]} under the {probes}: {'; '.join(parts)}."
 
 
 def _and(names: Sequence[str]) -> str:
