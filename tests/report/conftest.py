@@ -54,6 +54,7 @@ def metrics(collapsed: bool = False) -> list[dict[str, Any]]:
         alive = 0.0 if collapsed else 1 / (1 + math.exp(-9 * (t - 0.55)))
         rec = 0.016 + 0.15 * math.exp(-8 * t) + 0.002 * draws.normal()
         cls = log_k - 0.005 - 1.15 * alive + 0.03 * draws.normal()
+        koleo = 3 * math.exp(-5 * t)
         patch = 5.4 - 3.5 * (1 - math.exp(-3 * t)) + 0.04 * draws.normal()
         records.append(
             {
@@ -66,7 +67,8 @@ def metrics(collapsed: bool = False) -> list[dict[str, Any]]:
                 "cls": cls,
                 "patch": patch,
                 "gradient_norm": float(np.exp(0.5 + 0.3 * draws.normal())),
-                "cls_weight": 1.0,
+                "koleo": koleo,
+                "cls_weight": min(max(0.0, (t - 0.1) / 0.2), 1.0),
                 "lr": config.lr * min(t / 0.1, 0.5 + 0.5 * math.cos(math.pi * (t - 0.1) / 0.9)),
                 "weight_decay": 0.1 - 0.06 * (0.5 + 0.5 * math.cos(math.pi * t)),
                 "momentum": 1 - 0.004 * (0.5 + 0.5 * math.cos(math.pi * t)),
@@ -127,7 +129,11 @@ def write_run(
     lines = "".join(json.dumps(record) + "\n" for record in metrics(collapsed))
     (folder / "metrics.jsonl").write_text(lines)
     (folder / "config.yaml").write_text(config_of(**changes).to_yaml())
-    environment = {"volta3d": "0.1.0", "python": "3.11", "packages": {"torch": "2.13.0"}}
+    environment: dict[str, Any] = {
+        "volta3d": "0.1.0",
+        "python": "3.11",
+        "packages": {"torch": "2.13.0"},
+    }
     environment |= {"device": "cpu", "threads": 2, "precision": "32-true"}
     (folder / "environment.json").write_text(json.dumps(environment))
     cohort = {"path": "cohort", "hash": "0123456789abcdef", "scans": SCANS, "datasets": ["phantom"]}
@@ -202,10 +208,10 @@ def write_embeddings(path: Path, table: pd.DataFrame) -> Path:
 
 def probe_rows() -> list[dict[str, Any]]:
     """Probe scores: age clearly better, sex within the uncertainty."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for column, kind, metric, scores in (
-        ("age", "regression", "r", {"trained": (0.71, 0.07), "random": (0.41, 0.12)}),
-        ("sex", "classification", "auroc", {"trained": (0.81, 0.08), "random": (0.76, 0.08)}),
+        ("age", "number", "r", {"trained": (0.71, 0.07), "untrained": (0.41, 0.12)}),
+        ("sex", "2 classes", "AUROC", {"trained": (0.81, 0.08), "untrained": (0.76, 0.08)}),
     ):
         for probe in ("linear", "knn"):
             less = 0.0 if probe == "linear" else 0.06
@@ -214,29 +220,39 @@ def probe_rows() -> list[dict[str, Any]]:
                 for who, (score, half) in scores.items()
                 for pooling in ("token", "mean")
             ]
-            entries.append(("volume-only", 0.3 if metric == "r" else 0.74, 0.09))
+            entries.append(("volume only", 0.3 if metric == "r" else 0.74, 0.09))
             for features, score, half in entries:
-                row = {"column": column, "kind": kind, "features": features, "probe": probe}
+                row: dict[str, Any] = {
+                    "column": column,
+                    "kind": kind,
+                    "features": features,
+                    "probe": probe,
+                }
                 row |= {"metric": metric, "score": score, "low": score - half}
+                if features.startswith("trained"):
+                    gain = scores["trained"][0] - scores["untrained"][0]
+                    row |= {"gain": gain, "gain_low": gain - 0.1, "gain_high": gain + 0.1}
                 rows.append({**row, "high": score + half, "n": 120})
     return rows
 
 
-def write_small_cohort(path: Path, *, synthetic: bool = True, quarantine: bool = True) -> Path:
+def write_small_cohort(path: Path, *, synthetic: bool = True, text: str = "") -> Path:
     """Three tiny scans with a quarantine table."""
     table = people(3)
     table["findings"] = ["", "sex-unknown", "sex-unknown;spike"]
+    if text:
+        table[["site", "sex", "diagnosis", "findings"]] = text
     refused = pd.DataFrame(
         {
-            "source": ["sub-901_T1w.nii.gz", "sub-902_T1w.nii.gz"],
+            "source": ["sub-901_T1w.nii.gz", text or "sub-902_T1w.nii.gz"],
             "code": ["crc", "empty"],
-            "what": ["The compressed data fail their checksum", "The file is empty"],
+            "what": ["The compressed data fail their checksum", text or "The file is empty"],
             "how_to_fix": ["Copy the file again", "Export the scan again"],
         }
     )
     contract = Contract(size=8, synthetic=synthetic)
     volumes = [head(8, i) for i in range(3)]
-    write_cohort(path, contract, volumes, table, quarantine=refused if quarantine else None)
+    write_cohort(path, contract, volumes, table, quarantine=refused)
     return path
 
 

@@ -32,8 +32,9 @@ def gain_text(probe: Probe) -> str:
     """The paired difference to the untrained encoder with its interval; a dash when unknown."""
     if math.isnan(probe.gain):
         return UNKNOWN
-    sign = "" if _two(probe.gain)[0] == MINUS else "+"
-    return _interval(sign + _two(probe.gain), probe.gain_low, probe.gain_high)
+    point = _two(probe.gain)
+    sign = "" if point[0] == MINUS or float(point) == 0 else "+"
+    return _interval(sign + point, probe.gain_low, probe.gain_high)
 
 
 def _interval(point: str, low: float, high: float) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
+import re
 from importlib import resources
 from typing import Any
 
@@ -35,12 +37,24 @@ def render(content: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html").render(
+    page = environment.get_template("page.html").render(
         **content,
         style=Markup(_template("style.css")),  # noqa: S704 - ours, without any data in it
         script=Markup(script),  # noqa: S704 - ours, without any data in it
         policy=policy,
     )
+    return _apart(page)
+
+
+def _apart(page: str) -> str:
+    """The page with identifiers inside charts made different from those of every other chart."""
+    count = itertools.count(1)
+
+    def rename(chart: re.Match[str]) -> str:
+        prefix = f"chart{next(count)}-"
+        return re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{prefix}", chart[0])
+
+    return re.sub(r'<svg class="chart".*?</svg>', rename, page, flags=re.DOTALL)
 
 
 def _template(name: str) -> str:

@@ -397,7 +397,7 @@ def _schedules(run: Run, prefix: str) -> Section:
     shown = _exhibits(
         [
             ("Scheduled values", constants(run), schedules(run, end=end)),
-            ("Speed, scans per second", "Of optimiser steps, without monitoring.", rate),
+            ("Speed, scans per second", "", rate),
         ]
     )
     return Section(

@@ -40,7 +40,7 @@ def failures(runs: Sequence[Run], cohort: CohortFacts | Absent) -> Section:
         if table:
             tables.append(table)
         elif run.epochs:
-            sentences.append(f"{name}no alarm rang.")
+            sentences.append(f"{name}no alarm rang." if several else "No alarm rang.")
         sentences += [f"{name}{note}" for note in run.notes]
         refused = sum(
             c["quarantined"] for c in run.cohorts if isinstance(c.get("quarantined"), int)
@@ -57,11 +57,9 @@ def failures(runs: Sequence[Run], cohort: CohortFacts | Absent) -> Section:
         tables += refused_tables
         if not refused_tables:
             sentences.append(f"No scan of {cohort.name} was quarantined.")
-    return Section("failures", "What went wrong", sentences=_sentences(sentences), tables=tables)
-
-
-def _sentences(texts: Sequence[str]) -> list[str]:
-    return [text[:1].upper() + text[1:] for text in dict.fromkeys(texts)]
+    return Section(
+        "failures", "What went wrong", sentences=list(dict.fromkeys(sentences)), tables=tables
+    )
 
 
 def comparison(runs: Sequence[Run]) -> Section | None:

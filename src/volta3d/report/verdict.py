@@ -243,7 +243,7 @@ def _clause(trained: Probe, other: Probe, name: str) -> str:
     if state != "unclear":
         return f"{'better' if state == 'good' else 'worse'} than {name}{by}"
     if paired:
-        return f"no clear difference to {name}{by}"
+        return f"no clear difference from {name}{by}"
     gain = (other.score - trained.score) if trained.lower_is_better else trained.score - other.score
     direction = "ahead of" if gain > 0 else "level with" if gain == 0 else "behind"
     return f"{direction} {name}, within the uncertainty"
@@ -284,11 +284,11 @@ def _lead(answers: Sequence[Answer]) -> str:
     for words, other, state in (
         (f"better than {UNTRAINED} on", "untrained", "good"),
         (f"worse than {UNTRAINED} on", "untrained", "bad"),
-        (f"no clear difference to {UNTRAINED} on", "untrained", "unclear"),
+        (f"no clear difference from {UNTRAINED} on", "untrained", "unclear"),
         (f"not compared with {UNTRAINED} on", "untrained", None),
         (f"better than {VOLUME} on", "volume", "good"),
         (f"worse than {VOLUME} on", "volume", "bad"),
-        (f"no clear difference to {VOLUME} on", "volume", "unclear"),
+        (f"no clear difference from {VOLUME} on", "volume", "unclear"),
     ):
         columns = [a.trained.column for a in answers if getattr(a, other) == state]
         if columns:
