@@ -83,9 +83,10 @@ def draw_map(embeddings: Embeddings, place: Map, column: str) -> Markup:
         raster = len(x) > RASTER_ABOVE
         size = 26 if len(x) < 300 else 10
         base: dict[str, Any] = {"s": size, "linewidths": 0, "rasterized": raster}
-        axes.scatter(x[~known], y[~known], color=MUTED, alpha=0.35, **base)
+        axes.scatter(x[~known], y[~known], color=MUTED, alpha=0.6, **base)
         if continuous:
-            dots = axes.scatter(x[known], y[known], c=numeric[known], cmap="viridis", **base)
+            edged = {**base, "linewidths": 0.5, "edgecolors": MUTED}  # dark ones on a dark page
+            dots = axes.scatter(x[known], y[known], c=numeric[known], cmap="viridis", **edged)
             bar = axes.figure.colorbar(dots, ax=axes, pad=0.02, aspect=30)
             bar.outline.set_visible(False)
             unit = UNITS.get(column, "")

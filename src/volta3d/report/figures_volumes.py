@@ -10,12 +10,13 @@ from typing import TypeVar
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from volta3d.report.evidence import Absent
 from volta3d.report.planes import PLANES, Plane, cut, mark, window
-from volta3d.report.style import picture
+from volta3d.report.style import number, picture
 
 Item = TypeVar("Item")
 NAMES = ("input", "corrupted", "rebuilt", "mask")
@@ -94,7 +95,7 @@ def draw_reconstruction(
     def draw(figure: Figure) -> None:
         grid = figure.subplots(3, 4, squeeze=False)
         figure.subplots_adjust(
-            left=0.004, right=0.925, bottom=0.004, top=0.935, wspace=0.02, hspace=0.02
+            left=0.004, right=0.905, bottom=0.004, top=0.935, wspace=0.02, hspace=0.02
         )
         for row, plane in enumerate(PLANES):
             for column, (title, volume, look) in enumerate(columns):
@@ -104,11 +105,12 @@ def draw_reconstruction(
                     axes.set_title(title, fontsize=8, pad=4)
                 if column == 0:
                     mark(axes, plane, sides=sides)
-        bar = figure.add_axes((0.932, 0.25, 0.013, 0.45))
+        bar = figure.add_axes((0.913, 0.25, 0.013, 0.45))
         figure.colorbar(grid[0, 3].images[0], cax=bar)
         bar.tick_params(labelsize=6, length=2, width=0.5, pad=1.5)
         bar.spines[:].set_visible(False)
         bar.locator_params(nbins=4)
+        bar.yaxis.set_major_formatter(FuncFormatter(lambda v, _: number(float(v), 2, trim=True)))
 
     return picture(path, draw, size=(4.8, 3.55))
 
