@@ -89,7 +89,7 @@ def forest(rows: Sequence[Probe]) -> Markup:
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: number(float(v), 2)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: number(float(v), trim=True)))
         axes.margins(x=0.08)
         axes.set_xlabel(first.scale)
 

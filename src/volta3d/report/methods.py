@@ -17,7 +17,7 @@ PROBING = (
 
 
 def _said(value: object) -> str:
-    return number(value, trim=True)
+    return number(value, 6, trim=True)
 
 
 def methods(run: Run, contract: dict[str, Any] | None, *, probed: bool) -> list[str]:
