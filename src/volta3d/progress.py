@@ -1,4 +1,4 @@
-"""Progress a person can read: a bar on a terminal, plain lines with rate and time left elsewhere."""
+"""Progress a person can read: a bar on a terminal, elsewhere plain lines with rate and time left."""
 
 from __future__ import annotations
 

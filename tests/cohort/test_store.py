@@ -44,7 +44,9 @@ def test_volumes_labels_affines_and_table_come_back(cohort: Cohort) -> None:
     np.testing.assert_allclose(centre[:3], 0, atol=1e-12)
     assert tuple(again.participants.columns) == COLUMNS
     assert again.participants["age"].tolist()[::2] == [30.5, 71.0]
-    assert np.isnan(again.participants["age"][1]) and again.participants["site"].tolist() == [""] * 3
+    assert (
+        np.isnan(again.participants["age"][1]) and again.participants["site"].tolist() == [""] * 3
+    )
     assert again.participants["participant_id"].tolist() == ["a", "b", "c"]
     assert list(again.participants.index) == [0, 1, 2]
     assert again.hash() == cohort.hash()

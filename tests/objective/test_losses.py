@@ -106,7 +106,10 @@ def test_X5_reconstruction_equals_a_loop_and_unmasked_voxels_get_zero_gradient()
     loss = reconstruction_loss(rebuilt, target, mask)
     total, count = 0.0, 0
     for x_hat, x, m in zip(
-        rebuilt.detach().flatten().tolist(), target.flatten().tolist(), mask.flatten().tolist(), strict=True
+        rebuilt.detach().flatten().tolist(),
+        target.flatten().tolist(),
+        mask.flatten().tolist(),
+        strict=True,
     ):
         if m:
             total, count = total + (x_hat - x) ** 2, count + 1

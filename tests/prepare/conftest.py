@@ -20,7 +20,9 @@ def make_head(n: int = 20, spacing: float = 2.5) -> tuple[np.ndarray, np.ndarray
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, k) for k in shape), indexing="ij"))
     inside = (grid**2).sum(axis=0) < 0.6
     data = np.random.default_rng(0).integers(1, 12, shape)
-    data += inside * (100 + np.rint(40 * (grid[0] > 0.2)).astype(int) + np.rint(20 * grid[2]).astype(int))
+    data += inside * (
+        100 + np.rint(40 * (grid[0] > 0.2)).astype(int) + np.rint(20 * grid[2]).astype(int)
+    )
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = [-76, -64, -88]
     return data.astype(np.int16), affine
@@ -40,7 +42,10 @@ def nifti() -> Make:
     """Write ``data`` and ``affine`` as NIfTI-1; header fields given by name are forced in."""
 
     def write(
-        path: Path, data: np.ndarray | None = None, affine: np.ndarray | None = None, **fields: object
+        path: Path,
+        data: np.ndarray | None = None,
+        affine: np.ndarray | None = None,
+        **fields: object,
     ) -> Path:
         if data is None:
             data, affine = make_head()
@@ -62,7 +67,10 @@ def bids(tmp_path: Path, nifti: Make) -> Callable[..., Path]:
     """A BIDS folder of ``subjects`` heads that differ, with a participants table and labels."""
 
     def build(
-        subjects: int = 3, name: str = "Tiny heads, for tests", labels: bool = True, **description: object
+        subjects: int = 3,
+        name: str = "Tiny heads, for tests",
+        labels: bool = True,
+        **description: object,
     ) -> Path:
         root = tmp_path / name.split(",")[0].replace(" ", "-").lower()
         rows = ["participant_id\tage\tsex\tsite"]

@@ -52,7 +52,9 @@ def test_N30_a_label_map_on_another_grid_is_refused(
     for change in (np.diag([-1.0, 1, 1, 1]), np.array([[1, 0, 0, 1], *np.eye(4)[1:]])):
         assert refusal(nifti(tmp_path / "l.nii", marks, head[1] @ change), head) == "label-grid"
     assert refusal(nifti(tmp_path / "l.nii", marks[1:], head[1]), head) == "label-grid"
-    labels, found = read_labels(nifti(tmp_path / "l.nii", marks, head[1] + 1e-4), *head[::-1][:1], head[0].shape)
+    labels, found = read_labels(
+        nifti(tmp_path / "l.nii", marks, head[1] + 1e-4), *head[::-1][:1], head[0].shape
+    )
     np.testing.assert_array_equal(labels, marks)
     assert found == []
 
@@ -79,7 +81,9 @@ def test_T5_an_empty_mask_is_kept_and_flagged(tmp_path: Path, nifti: Make, head:
     assert not labels.any() and [f.code for f in found] == ["empty-label"]
 
 
-def test_labels_that_vanish_are_told(tmp_path: Path, nifti: Make, head: HEAD, marks: np.ndarray) -> None:
+def test_labels_that_vanish_are_told(
+    tmp_path: Path, nifti: Make, head: HEAD, marks: np.ndarray
+) -> None:
     marks[10, 10, 10] = 9
     scan, label = nifti(tmp_path / "a.nii", *head), nifti(tmp_path / "l.nii", marks, head[1])
     found = prepare_scan(scan, Contract(size=6, margin=0), label).findings

@@ -12,7 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from volta3d.prepare import checks, nifti as reader
+from volta3d.prepare import checks
+from volta3d.prepare import nifti as reader
 from volta3d.prepare.findings import Refused
 from volta3d.prepare.nifti import Image, read_nifti
 
@@ -41,7 +42,9 @@ def test_a_sound_file_has_no_findings(tmp_path: Path, nifti: Make, head: tuple) 
 
 @pytest.mark.parametrize("endian", "<>")
 @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
-def test_both_versions_and_byte_orders(tmp_path: Path, head: tuple, kind: type, endian: str) -> None:
+def test_both_versions_and_byte_orders(
+    tmp_path: Path, head: tuple, kind: type, endian: str
+) -> None:
     header = kind.header_class(endianness=endian)
     header.set_data_dtype(np.dtype(np.int16).newbyteorder(endian))
     kind(head[0], head[1], header).to_filename(tmp_path / "a.nii.gz")
@@ -56,7 +59,12 @@ def test_slope_and_intercept(tmp_path: Path, nifti: Make, head: tuple) -> None:
 
 def test_N1_N2_N5_empty_header_only_and_short_files(tmp_path: Path, nifti: Make) -> None:
     whole = nifti(tmp_path / "a.nii").read_bytes()
-    for keep, code in ((0, "empty-file"), (100, "truncated"), (352, "truncated"), (-9, "truncated")):
+    for keep, code in (
+        (0, "empty-file"),
+        (100, "truncated"),
+        (352, "truncated"),
+        (-9, "truncated"),
+    ):
         path = tmp_path / "b.nii"
         path.write_bytes(whole[:keep] if keep else b"")
         assert refusal(path) == code
@@ -142,7 +150,14 @@ def test_N12_five_dimensions(tmp_path: Path, nifti: Make) -> None:
 
 @pytest.mark.parametrize(
     ("code", "says"),
-    [(128, "rgb"), (2304, "rgb"), (32, "complex"), (1792, "complex"), (1, "bad-type"), (7, "bad-type")],
+    [
+        (128, "rgb"),
+        (2304, "rgb"),
+        (32, "complex"),
+        (1792, "complex"),
+        (1, "bad-type"),
+        (7, "bad-type"),
+    ],
 )
 def test_N13_N14_colour_and_complex(tmp_path: Path, nifti: Make, code: int, says: str) -> None:
     assert refusal(nifti(tmp_path / "a.nii", datatype=code)) == says
@@ -178,7 +193,13 @@ def test_N18_a_fourth_axis_of_one_is_dropped(tmp_path: Path, nifti: Make, head: 
 
 def both(nifti: Make, path: Path, shift: float, **fields: object) -> Path:
     """sform and qform set, the qform ``shift`` mm to the right."""
-    quaternion = {"quatern_b": 0, "quatern_c": 0, "quatern_d": 0, "qoffset_y": -64, "qoffset_z": -88}
+    quaternion = {
+        "quatern_b": 0,
+        "quatern_c": 0,
+        "quatern_d": 0,
+        "qoffset_y": -64,
+        "qoffset_z": -88,
+    }
     given = {"qform_code": 1, "qoffset_x": -76 + shift, **quaternion, **fields}
     return nifti(path, **given)
 
@@ -244,7 +265,9 @@ def test_N24_wrong_units(tmp_path: Path, nifti: Make, head: tuple) -> None:
     image = read_nifti(nifti(tmp_path / "a.nii", xyzt_units=1))  # says metres, means mm
     assert codes(image) == ["wrong-units"]
     np.testing.assert_array_equal(image.affine, head[1])
-    small = {k: np.array(v) / 1000 for k, v in zip(("srow_x", "srow_y", "srow_z"), head[1], strict=False)}
+    small = {
+        k: np.array(v) / 1000 for k, v in zip(("srow_x", "srow_y", "srow_z"), head[1], strict=False)
+    }
     image = read_nifti(nifti(tmp_path / "a.nii", xyzt_units=1, **small))  # metres indeed
     assert codes(image) == ["converted-units"]
     np.testing.assert_allclose(image.affine, head[1], rtol=1e-6)

@@ -59,7 +59,9 @@ def tiny() -> Callable[..., PretrainConfig]:
 def make_cohort() -> Callable[..., Cohort]:
     """Write scans of random blobs, all different; same arguments, same bytes."""
 
-    def make(path: Path, count: int = 10, *, edge: int = EDGE, seed: int = 0, **table: Any) -> Cohort:
+    def make(
+        path: Path, count: int = 10, *, edge: int = EDGE, seed: int = 0, **table: Any
+    ) -> Cohort:
         rng = np.random.default_rng(seed)
         coarse = rng.random((count, 4, 4, 4), dtype=np.float32)
         fine = coarse.repeat(edge // 4, 1).repeat(edge // 4, 2).repeat(edge // 4, 3)

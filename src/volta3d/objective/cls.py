@@ -39,7 +39,7 @@ def cls_loss(teacher: Tensor, logits: Tensor, temperature: float) -> Tensor:
     """
     views, scans, prototypes = logits.shape
     if teacher.shape != (2, scans, prototypes) or views < 2:
-        raise ValueError(f"teacher {tuple(teacher.shape)} does not fit logits {tuple(logits.shape)}")
+        raise ValueError(f"teacher {[*teacher.shape]} does not fit logits {[*logits.shape]}")
     pairs = [
         cross_entropy(teacher[g], logits[v], temperature).mean()
         for g in range(2)

@@ -1,4 +1,4 @@
-"""Values that change over training, each a pure function of the optimiser step (METHOD section 6)."""
+"""Values that change over training, each a pure function of the optimiser step (METHOD 6)."""
 
 from __future__ import annotations
 
@@ -61,14 +61,12 @@ class Schedule:
             lr = cosine(self.config.lr, optim.lr_end, after)
         sharpening = epoch / max(objective.teacher_temperature_epochs, 1e-9)
         ramp = (epoch - objective.cls_start_epoch) / max(objective.cls_ramp_epochs, 1e-9)
-        on = epoch >= objective.cls_start_epoch
+        share = linear(0.0, 1.0, ramp) if objective.cls_ramp_epochs else float(ramp >= 0)
         return Now(
             lr=lr,
             weight_decay=cosine(*optim.weight_decay, progress),
             momentum=cosine(*optim.momentum, progress),
             teacher_temperature=linear(*objective.teacher_temperature, sharpening),
-            cls_weight=objective.cls * (linear(0.0, 1.0, ramp) if objective.cls_ramp_epochs else 1.0)
-            if on
-            else 0.0,
+            cls_weight=objective.cls * share,
             freeze_prototypes=epoch < optim.freeze_last_layer_epochs,
         )

@@ -1,4 +1,4 @@
-"""The scans of one or several cohorts, on the device when they fit and read one by one otherwise."""
+"""The scans of one or several cohorts, on the device when they fit, else read one by one."""
 
 from __future__ import annotations
 
