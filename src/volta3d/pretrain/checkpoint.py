@@ -140,7 +140,7 @@ def load_newest(
     candidates = available(folder)
     for path in candidates:
         try:
-            state, model, optimiser = _read(path)
+            state, model, optimiser = read(path)
         except VoltaError as error:
             warnings.warn(f"Checkpoint passed over: {error}", stacklevel=2)
             continue
@@ -157,7 +157,12 @@ def load_newest(
     return None
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+    """A checkpoint's state, weights and optimiser tensors, everything checked against its hashes.
+
+    Raises:
+        CheckpointError, VoltaError: missing, damaged, changed or of an unknown format.
+    """
     state = read_json(path / "state.json")
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError("Unknown checkpoint format", where=path, fix="Update volta3d")
