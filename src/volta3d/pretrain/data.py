@@ -25,13 +25,19 @@ class Scans:
         cohorts: prepared with the same contract.
         downsample: average-pool each cube by this factor.
         device: where the batches are wanted.
+        load: hold all scans on the device when they fit; else each batch is read as asked for.
 
     Raises:
         CohortError: no scans, contracts that contradict each other, or a scan id that two share.
     """
 
     def __init__(
-        self, cohorts: Sequence[Cohort], *, downsample: int = 1, device: torch.device | str = "cpu"
+        self,
+        cohorts: Sequence[Cohort],
+        *,
+        downsample: int = 1,
+        device: torch.device | str = "cpu",
+        load: bool = True,
     ) -> None:
         self.cohorts = list(cohorts)
         if not self.cohorts:
@@ -43,7 +49,7 @@ class Scans:
         self.participants = pd.concat([c.participants for c in self.cohorts], ignore_index=True)
         self.scan_ids = [str(s) for s in self.participants["scan_id"]]
         self._check()
-        self._resident = self._load() if self._fits() else None
+        self._resident = self._load() if load and self._fits() else None
 
     @classmethod
     def open(cls, paths: Sequence[Path], config: PretrainConfig, device: torch.device) -> Scans:
