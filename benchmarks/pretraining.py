@@ -71,16 +71,17 @@ def page(source: Path, work: Path, preset: str) -> str:
         "",
         f"Machine: {environment['processor']}, {environment['threads']} threads, "
         f"{environment['precision']}; torch {environment['packages'].get('torch')}. "
-        f"Seed {config['seed']}. {len(steps)} optimiser steps in {seconds / 60:.0f} minutes of training "
-        f"(monitors apart, other work on the machine). Data hash "
+        f"Seed {config['seed']}. {len(steps)} optimiser steps in {seconds / 60:.0f} minutes of "
+        f"training (monitors apart, other work on the machine). Data hash "
         + ", ".join(f"`{c['hash']}`" for c in cohort["cohorts"])
         + ".",
         "",
-        f"Collapse alarms: **{', '.join(alarms) or 'none'}**. A collapsed teacher has information 0 "
-        f"(alarm below .05 nat) and a CLS loss at ln K = {math.log(prototypes):.3f}.",
+        f"Collapse alarms: **{', '.join(alarms) or 'none'}**. A collapsed teacher has information "
+        f"0 (alarm below .05 nat) and a CLS loss at ln K = {math.log(prototypes):.3f}.",
         "",
-        "| epoch | step | information (nat) | H(p)/ln K | prototypes used | CLS loss | effective rank "
-        "| ICC | masked MSE | probe {c}, token | probe {c}, mean |".format(c=_column(records)),
+        "| epoch | step | information (nat) | H(p)/ln K | prototypes used | CLS loss "
+        "| effective rank | ICC | masked MSE "
+        f"| probe {_column(records)}, token | probe {_column(records)}, mean |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
         *_monitor_rows(records, steps),
         "",
@@ -90,10 +91,12 @@ def page(source: Path, work: Path, preset: str) -> str:
         "### What the features know",
         "",
         "Cross-validated by subject; intervals are 95 % bootstrap intervals over subjects. "
-        "`untrained` is the same network with the weights the run started from.",
+        "`untrained` is the same network with the weights the run started from; `gain` is the paired "
+        "difference to it on the same subjects and folds. `volume only` is the foreground volume, one "
+        "number: sex is nearly solved by head size, so no score on sex counts that stays below it.",
         "",
-        "| column | probe | features | metric | score | 95 % | n |",
-        "|---|---|---|---|---|---|---|",
+        "| column | probe | features | metric | score | 95 % | gain | 95 % of the gain | n |",
+        "|---|---|---|---|---|---|---|---|---|",
         *_probe_rows(read_json(work / "probes.json")),
         "",
     ]
@@ -138,11 +141,24 @@ def _monitor_rows(records: list[dict[str, Any]], steps: list[dict[str, Any]]) ->
 
 
 def _probe_rows(rows: list[dict[str, Any]]) -> list[str]:
-    return [
-        f"| {r['column']} | {r['probe']} | {r['features']} | {r['metric']} | {_number(r['score'], 3)} "
-        f"| {_number(r['low'])} to {_number(r['high'])} | {r['n']} |"
-        for r in rows
-    ]
+    shown = []
+    for r in rows:
+        if r["metric"] not in ("AUROC", "r", "MAE"):
+            continue
+        gain, gained = "", ""
+        if r.get("gain") is not None:
+            gain = f"{r['gain']:+.3f}"
+            gained = f"{r['gain_low']:+.2f} to {r['gain_high']:+.2f}"
+        cells = [
+            *(r[k] for k in ("column", "probe", "features", "metric")),
+            _number(r["score"], 3),
+            f"{_number(r['low'])} to {_number(r['high'])}",
+            gain,
+            gained,
+            str(r["n"]),
+        ]
+        shown.append("| " + " | ".join(cells) + " |")
+    return shown
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from volta3d.errors import VoltaError
 from volta3d.progress import Steps
 
 FOUND = 3
+MAIN = ("AUROC", "r", "MAE")  # the metrics of a probe that are printed
 
 app = typer.Typer(
     name="volta3d",
@@ -122,7 +123,7 @@ def pretrain(
     cohorts: Annotated[list[Path], typer.Argument(metavar="COHORT...", help="Prepared cohorts.")],
     out: Annotated[Path, typer.Option(help="The run folder.")],
     preset: Annotated[
-        str, typer.Option(help="paper, stable, small, smoke, or a YAML file.")
+        str, typer.Option(help="paper, stable, small, demo, smoke, or a YAML file.")
     ] = "stable",
     assignments: Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
@@ -157,7 +158,14 @@ def learnt(first: dict[str, Any] | None, last: dict[str, Any] | None) -> list[st
     ]
     before, after = first.get("probe"), last.get("probe")
     if before and after:
-        lines.append(f"  probe on {after['column']}: {before} before, {after} after")
+        changes = [
+            f"{features} {metric} {before[features][metric]:.2f} -> {value:.2f}"
+            for features in ("token", "mean")
+            for metric, value in after.get(features, {}).items()
+            if isinstance(value, float) and isinstance(before[features].get(metric), float)
+        ]
+        if changes:
+            lines.append(f"  probe on {after['column']}: {', '.join(changes)}")
     return lines
 
 
@@ -192,13 +200,32 @@ def probe(
 
     table = run(encoder, cohort, target or None, out)
     shown = Table(title="Cross-validated by subject, 95 % intervals over subjects")
-    for name in ("column", "features", "probe", "metric", "score", "interval", "n"):
-        shown.add_column(name, justify="right" if name in ("score", "n") else "left")
-    for row in table.to_dict("records"):
-        interval = f"{row['low']:.2f} to {row['high']:.2f}"
-        cells = [str(row[k]) for k in ("column", "features", "probe", "metric")]
-        shown.add_row(*cells, f"{row['score']:.3f}", interval, str(row["n"]))
+    names = ("column", "probe", "features", "metric", "score", "interval", "gain", "interval", "n")
+    for name in names:
+        shown.add_column(name, justify="right" if name in ("score", "gain", "n") else "left")
+    before = ""
+    for row in table[table["metric"].isin(MAIN)].to_dict("records"):
+        part = f"{row['column']}, {row['probe']}, {row['metric']}"
+        if before and part != before:
+            shown.add_section()
+        before = part
+        cells = [str(row[k]) for k in ("column", "probe", "features", "metric")]
+        shown.add_row(
+            *cells,
+            f"{row['score']:.3f}",
+            f"{row['low']:.2f} to {row['high']:.2f}",
+            *gain_cells(row),
+            str(row["n"]),
+        )
     Console(width=None if sys.stdout.isatty() else 110).print(shown)
+    say("gain: paired difference to the untrained network. More metrics: --out FILE.json")
+
+
+def gain_cells(row: dict[str, Any]) -> tuple[str, str]:
+    """The paired gain and its interval, empty for the baselines themselves."""
+    if row.get("gain") is None or row["gain"] != row["gain"]:
+        return "", ""
+    return f"{row['gain']:+.3f}", f"{row['gain_low']:+.2f} to {row['gain_high']:+.2f}"
 
 
 @app.command(epilog=example("volta3d doctor cohort --preset smoke"))

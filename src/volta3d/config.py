@@ -288,8 +288,9 @@ def _check_keys(kind: type[Config], content: Mapping[str, Any], prefix: str) -> 
 
 
 def _is_config(kind: object) -> typing.TypeGuard[type[Config]]:
-    plain = isinstance(kind, type) and not isinstance(kind, types.GenericAlias)
-    return plain and issubclass(kind, Config)
+    if not isinstance(kind, type) or isinstance(kind, types.GenericAlias):
+        return False
+    return issubclass(kind, Config)
 
 
 def _dotted_names(kind: type[Config], prefix: str = "") -> list[str]:

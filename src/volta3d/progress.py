@@ -1,4 +1,4 @@
-"""Progress a person can read: a bar on a terminal, elsewhere plain lines with rate and time left."""
+"""Progress a person can read: a bar on a terminal, else plain lines with rate and time left."""
 
 from __future__ import annotations
 

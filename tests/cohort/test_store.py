@@ -66,7 +66,7 @@ def test_load_pools_by_averaging(cohort: Cohort) -> None:
     expected = cubes()[2][4:, :4, 4:].mean(dtype=np.float64)
     assert abs(float(loaded[0, 0, 1, 0, 1]) - expected) < 1e-5  # uint16 steps average out
     assert torch.equal(cohort.load()[1, 0], torch.from_numpy(cohort.volume(1)))
-    with pytest.raises(CohortError, match="pooled by 3.*1, 2, 4, 8"):
+    with pytest.raises(CohortError, match=r"pooled by 3.*1, 2, 4, 8"):
         cohort.load(downsample=3)
 
 

@@ -243,7 +243,7 @@ def test_R10_a_changed_cohort_is_refused_and_nothing_is_written(
 ) -> None:
     before = contents(finished)
     other = make_cohort(tmp_path / "other", 11, seed=1).path
-    with pytest.raises(CheckpointError, match="data.scans: 10 -> 11") as caught:
+    with pytest.raises(CheckpointError, match=r"data\.scans: 10 -> 11") as caught:
         pretrain([other], finished, tiny(), resume=True)
     assert "data.hash" in str(caught.value)
     assert contents(finished) == before

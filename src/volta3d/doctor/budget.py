@@ -24,8 +24,14 @@ SCANS = 48
 EPOCHS = (0, 1)  # two globals in each: four views of a scan
 BATCH = 4
 DRAWS = 200
-MILD = {"global_scale": (0.85, 1.0), "isotropic": True, "intensity": 0.0}
-NONE = {"global_scale": (1.0, 1.0), "isotropic": True, "intensity": 0.0, "flip": 0, "rotation": 0}
+MILD: dict[str, Any] = {"global_scale": (0.85, 1.0), "isotropic": True, "intensity": 0.0}
+NONE: dict[str, Any] = {
+    "global_scale": (1.0, 1.0),
+    "isotropic": True,
+    "intensity": 0.0,
+    "flip": 0,
+    "rotation": 0,
+}
 
 
 def view_budget(cohort: Cohort, config: PretrainConfig) -> dict[str, Any]:
@@ -44,7 +50,7 @@ def view_budget(cohort: Cohort, config: PretrainConfig) -> dict[str, Any]:
     objective = config.objective
     ratio = objective.student_temperature / objective.teacher_temperature[0]
     corrupted = objective.cls_student == "corrupted"
-    plans = [
+    plans: list[tuple[str, dict[str, Any], str, bool]] = [
         ("globals as planned", {}, "global_views", True),
         ("globals as planned, corrupted", {}, "corrupted", corrupted),
         ("globals without intensity", {"intensity": 0.0}, "global_views", False),

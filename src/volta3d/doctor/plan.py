@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from volta3d.cohort.store import Cohort
@@ -80,11 +79,10 @@ def plan_run(cohort: Cohort | None, config: PretrainConfig) -> dict[str, Any]:
             value_range=(0.0, 1.0),
         )
 
-    def micro(drawn: ViewBatch, now: Now) -> Tensor:
+    def micro(drawn: ViewBatch, now: Now) -> None:
         with fabric.autocast():
             losses, _ = distillation(drawn, now)
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        return losses.total
+        fabric.backward(losses.total)
 
     def update() -> None:
         optimizer.step()

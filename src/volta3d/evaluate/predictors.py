@@ -114,8 +114,8 @@ def neighbours(
     k = max(1, round(math.sqrt(len(train))))
     near = values[np.argsort(far, axis=1, kind="stable")[:, :k]]
     if not classes:
-        return near.mean(1, keepdims=True)
-    share = (near[:, :, None] == np.arange(classes)).mean(1)
+        return np.asarray(near.mean(1, keepdims=True))
+    share: np.ndarray = (near[:, :, None] == np.arange(classes)).mean(1)
     prior = (values[:, None] == np.arange(classes)).mean(0)
     scores = np.where(prior > 0, share / np.where(prior > 0, prior, 1), math.nan)
     if classes == 2:

@@ -61,10 +61,10 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     for key, value in tensors.items():
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = value
-    for index, values in state.items():
-        if index >= len(parameters) or set(values) != {"step", "exp_avg", "exp_avg_sq"}:
+    for position, values in state.items():
+        if position >= len(parameters) or set(values) != {"step", "exp_avg", "exp_avg_sq"}:
             raise CheckpointError("The optimiser's state does not fit this run", fix=_RESTORE)
-        if values["exp_avg"].shape != parameters[index].shape:
+        if values["exp_avg"].shape != parameters[position].shape:
             raise CheckpointError("The optimiser's state has other shapes", fix=_RESTORE)
     content = optimizer.state_dict()
     content["state"] = state

@@ -111,7 +111,7 @@ class Scans:
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
             return needed < 0.4 * free
-        return needed < 0.4 * psutil.virtual_memory().available
+        return bool(needed < 0.4 * psutil.virtual_memory().available)
 
     def _load(self) -> Tensor:
         loaded = [c.load(downsample=self.downsample).to(self.device) for c in self.cohorts]

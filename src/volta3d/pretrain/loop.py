@@ -192,7 +192,7 @@ def uses_bf16(config: PretrainConfig, device: torch.device) -> bool:
     if config.precision != "auto":
         return config.precision == "bf16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     found = torch.cpu.get_capabilities()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 

@@ -49,7 +49,9 @@ class Monitor:
     def _usable_column(self) -> str:
         table = self.scans.participants.iloc[self.indices]
         for name in ("age", "sex", "diagnosis"):
-            values = table[name].replace("", np.nan).dropna() if name in table else []
+            if name not in table:
+                continue
+            values = table[name].replace("", np.nan).dropna()
             if len(values) >= 20 and len(set(values)) > 1:
                 return name
         return ""

@@ -150,7 +150,7 @@ def picture(
         figure = Figure(figsize=size, dpi=PICTURE_DPI, facecolor=NIGHT)
         canvas = FigureCanvasAgg(figure)
         draw(figure)
-        canvas.print_png(path, metadata={"Software": None})  # type: ignore[no-untyped-call]
+        canvas.print_png(path, metadata={"Software": None})
         width, height = canvas.get_width_height(physical=True)
     return width, height
 
