@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -221,7 +221,7 @@ def probe(
     say("gain: paired difference to the untrained network. More metrics: --out FILE.json")
 
 
-def gain_cells(row: dict[str, Any]) -> tuple[str, str]:
+def gain_cells(row: Mapping[Any, Any]) -> tuple[str, str]:
     """The paired gain and its interval, empty for the baselines themselves."""
     if row.get("gain") is None or row["gain"] != row["gain"]:
         return "", ""
