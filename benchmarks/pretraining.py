@@ -92,9 +92,9 @@ def page(source: Path, work: Path, preset: str) -> str:
         "",
         "Cross-validated by subject; intervals are 95 % bootstrap intervals over subjects. "
         "`untrained` is the same network with the weights the run started from; `gain` is the "
-        "paired difference to it on the same subjects and folds. `volume only` is the foreground "
-        "volume, one number: sex is nearly solved by head size, so no score on sex counts that "
-        "stays below it.",
+        "paired difference to it on the same subjects and folds. `volume only` is a model of "
+        "the head's volume and, where a parcellation gives it, the brain's: sex is nearly solved "
+        "by head size, so no score on sex counts that stays below it.",
         "",
         "| column | probe | features | metric | score | 95 % | gain | 95 % of the gain | n |",
         "|---|---|---|---|---|---|---|---|---|",

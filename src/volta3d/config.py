@@ -183,6 +183,18 @@ class PretrainConfig(Config):
             raise ValueError("objective.koleo compares the scans of a batch: batch_size must be 2+")
         return self
 
+    def science(self) -> dict[str, Any]:
+        """The content without what may differ between two runs of the same experiment.
+
+        How often checkpoints are written, how loudly alarms ring and the device are left out.
+        """
+        content = self.content()
+        for free in ("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "device"):
+            content.pop(free)
+        for free in ("alarm", "alarm_after_epochs"):
+            content["monitor"].pop(free)
+        return content
+
 
 C = TypeVar("C", bound=Config)
 

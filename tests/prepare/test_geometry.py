@@ -14,7 +14,7 @@ from scipy import ndimage
 from volta3d.cohort.contract import Contract
 from volta3d.prepare.checks import voxel_sizes
 from volta3d.prepare.findings import Refused
-from volta3d.prepare.foreground import find_foreground, otsu
+from volta3d.prepare.foreground import COARSE_MM, find_foreground, otsu
 from volta3d.prepare.geometry import mapping_to, plan_grid, same_grid, to_ras
 from volta3d.prepare.piece import prepare_scan
 from volta3d.prepare.resample import blur, resample, resample_nearest
@@ -238,13 +238,16 @@ def test_foreground_survives_noise_and_stray_bright_spots(noise: float) -> None:
     data[50:53, 50:53, 50:53] = 100  # a marker beside the head
     found = find_foreground(data, affine)
     assert found.mm3 == pytest.approx(30 * 24 * 27 * 27, rel=0.02)
-    np.testing.assert_allclose(found.high - found.low, [90, 72, 81], atol=3.1)
+    # noise may add a coarse voxel at each face, the marker nothing
+    np.testing.assert_allclose(found.high - found.low, [90, 72, 81], atol=2 * COARSE_MM + 0.1)
 
 
 def test_foreground_fills_the_hollow_of_a_head() -> None:
     data, affine = box((30, 30, 30), zoom=3.0)
+    solid = find_foreground(data, affine).mm3
     data[20:26, 20:26, 20:26] = 0
-    assert find_foreground(data, affine).mm3 == 30**3 * 27
+    assert find_foreground(data, affine).mm3 == solid
+    assert solid == pytest.approx(30**3 * 27, rel=0.02)  # opening rounds the edges
 
 
 def test_otsu_is_the_split_with_least_variance_within() -> None:

@@ -47,7 +47,7 @@ def test_zscore_has_mean_0_and_deviation_1_over_the_foreground(
     # a z-score is linear in the range of the same scan
     slope, intercept = np.polyfit(ranged.ravel(), scores.ravel(), 1)
     np.testing.assert_allclose(scores, slope * ranged + intercept, atol=1e-4)
-    inside = ranged > 0.4
+    inside = ranged > 0.25  # tissue with its partial voxels, as the foreground has them
     assert abs(scores[inside].mean()) < 0.1 and abs(scores[inside].std() - 1) < 0.1
     assert scores.min() < -1
 
@@ -105,5 +105,8 @@ def test_the_outside_is_as_dark_as_the_darkest_voxel(
     tmp_path: Path, nifti: Make, head: HEAD
 ) -> None:
     data = (head[0] + 1000).astype(np.int16)  # an archive that stores with an offset
-    volume = prepare_scan(nifti(tmp_path / "a.nii", data, head[1]), Contract(size=40)).volume
+    volume = prepare_scan(
+        nifti(tmp_path / "a.nii", data, head[1]), Contract(size=72, fit="pad")
+    ).volume
+    # 72 mm of cube around 50 mm of scan: the outermost planes lie outside
     assert (volume[0] == 0).all() and volume.max() > 0.9

@@ -239,8 +239,8 @@ def test_N20_a_slightly_invalid_quaternion(tmp_path: Path, nifti: Make, head: tu
 
 
 def test_N21_shear(tmp_path: Path, nifti: Make) -> None:
-    image = read_nifti(nifti(tmp_path / "a.nii", srow_x=[8, 1, 0, -76]))
-    assert codes(image) == ["shear"] and image.affine[0, 1] == 1
+    image = read_nifti(nifti(tmp_path / "a.nii", srow_x=[2.5, 0.5, 0, -76]))
+    assert codes(image) == ["shear"] and image.affine[0, 1] == 0.5
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from volta3d.errors import UsageError
+from volta3d.errors import UsageError, VoltaError
 from volta3d.report import report
 
 
@@ -277,9 +277,9 @@ def test_a_folder_that_is_no_report_is_refused_and_kept(
 def test_what_is_not_there_is_refused(made: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No run was named"):
         report([], tmp_path / "out")
-    with pytest.raises(UsageError, match="No run folder there"):
+    with pytest.raises(VoltaError, match="No run folder there"):
         report([tmp_path / "nothing"], tmp_path / "out")
-    with pytest.raises(UsageError, match="Nothing there for --probes"):
+    with pytest.raises(VoltaError, match="Nothing there for --probes"):
         report([made["run"]], tmp_path / "out", probes=tmp_path / "nothing.json")
     assert not (tmp_path / "out").exists()
 

@@ -60,7 +60,7 @@ def save_encoder(
             "contract_hash": contract.hash(),
             "weights_sha256": sha256(temporary / WEIGHTS),
             "parameters": sum(value.numel() for value in tensors.values()),
-            "pretraining": config.content(),
+            "pretraining": config.science(),
             "facts": facts,
         }
         write_json(temporary / CONFIG, content)

@@ -228,8 +228,8 @@ def pretrain(
     """
     fabric = build_fabric(config)
     folder = RunFolder(out, resume=resume)
+    scans = Scans.open(cohorts, config, fabric.device)
     with folder.locked(), StopRequest() as stop:
-        scans = Scans.open(cohorts, config, fabric.device)
         trainer = Trainer(scans, config, fabric)
         folder.identify(config, scans)
         return _run(trainer, folder, stop, notify)

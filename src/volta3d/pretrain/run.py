@@ -66,12 +66,11 @@ class RunFolder:
     """A pretraining run on disk.
 
     Args:
-        path: the folder; made when missing.
+        path: the folder; nothing is made before it is ``locked``.
         resume: whether an existing run may go on.
 
     Raises:
         UsageError: a run is there already and ``resume`` is off.
-        VoltaError: the folder cannot be written.
     """
 
     def __init__(self, path: Path, *, resume: bool) -> None:
@@ -84,15 +83,15 @@ class RunFolder:
             raise UsageError(
                 "A run is there already", where=path, fix="Add --resume, or choose another --out"
             )
-        require_writable(path)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for this process.
+        """Make the folder if it is missing and hold it for this process.
 
         Raises:
-            VoltaError: another process holds it.
+            VoltaError: it cannot be written, or another process holds it.
         """
+        require_writable(self.path)
         descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             try:
@@ -110,16 +109,8 @@ class RunFolder:
             os.close(descriptor)
 
     def identify(self, config: PretrainConfig, scans: Scans) -> None:
-        """Note what a resumed run must share with its checkpoints.
-
-        How often checkpoints are written and how loudly alarms ring may change on resume.
-        """
-        science = config.content()
-        for free in ("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "device"):
-            science.pop(free)
-        for free in ("alarm", "alarm_after_epochs"):
-            science["monitor"].pop(free)
-        self.identity = {"config": science, "data": scans.identity()}
+        """Note what a resumed run must share with its checkpoints."""
+        self.identity = {"config": config.science(), "data": scans.identity()}
 
     def describe(self, config: PretrainConfig, scans: Scans, fabric: Fabric) -> None:
         """Write config.yaml, environment.json and cohort.json; a resumed run keeps the first."""

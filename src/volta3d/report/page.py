@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from volta3d import __version__
-from volta3d.errors import UsageError
+from volta3d.errors import UsageError, VoltaError
 from volta3d.files import atomic_folder
 from volta3d.report import sections_shared as shared
 from volta3d.report.blocks import Exhibit, Group, Section
@@ -54,7 +54,8 @@ def report(
         The path of ``index.html``.
 
     Raises:
-        UsageError: no run, a path that does not exist, or a folder that holds something else.
+        UsageError: no run named, or an output folder that holds something else.
+        VoltaError: a path that does not exist.
         VoltaError: the folder cannot be written.
     """
     runs, out = [Path(run) for run in runs], Path(out)
@@ -79,10 +80,10 @@ def _check(runs: Sequence[Path], out: Path, given: dict[str, Path | None]) -> No
         raise UsageError("No run was named", fix="Name at least one run folder")
     for run in runs:
         if not run.is_dir():
-            raise UsageError("No run folder there", where=run, fix="Check the path")
+            raise VoltaError("No run folder there", where=run, fix="Check the path")
     for option, path in given.items():
         if path is not None and not Path(path).exists():
-            raise UsageError(f"Nothing there for {option}", where=path, fix="Check the path")
+            raise VoltaError(f"Nothing there for {option}", where=path, fix="Check the path")
     if out.exists() and not out.is_dir():
         raise UsageError("The output is a file, not a folder", where=out, fix="Rename --out")
     if out.is_dir() and any(out.iterdir()) and not _is_report(out):
