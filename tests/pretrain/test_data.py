@@ -1,0 +1,107 @@
+"""The scans of one or several cohorts: the same batches however they are held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import zarr
+
+from volta3d.cohort.contract import Contract
+from volta3d.cohort.store import Cohort, write_cohort
+from volta3d.config import PretrainConfig
+from volta3d.errors import CohortError, UsageError, VoltaError
+from volta3d.pretrain.data import Scans
+from volta3d.pretrain.loop import pretrain
+
+Make = Callable[..., Cohort]
+Tiny = Callable[..., PretrainConfig]
+
+
+def test_held_in_memory_or_streamed_the_batches_are_the_same(
+    make_cohort: Make, tmp_path: Path
+) -> None:
+    cohorts = [make_cohort(tmp_path / "a", 3), make_cohort(tmp_path / "b", 2, seed=1)]
+    held = Scans(cohorts, downsample=2)
+    streamed = Scans(cohorts, downsample=2, load=False)
+    assert held.resident and not streamed.resident
+    for indices in ([0, 4, 2], np.array([3]), [1, 1]):
+        assert torch.equal(held.batch(indices), streamed.batch(indices))
+    assert held.batch([0]).shape == (1, 1, 8, 8, 8)
+    assert held.identity() == streamed.identity()
+
+
+def test_more_than_memory_allows_is_streamed(
+    make_cohort: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort = make_cohort(tmp_path / "a", 3)
+    monkeypatch.setattr(Scans, "_fits", lambda _: False)
+    assert not Scans([cohort]).resident
+
+
+def test_two_cohorts_of_another_preparation_are_refused(make_cohort: Make, tmp_path: Path) -> None:
+    cohorts = [make_cohort(tmp_path / "a", 2), make_cohort(tmp_path / "b", 2, edge=8, seed=1)]
+    with pytest.raises(CohortError, match=r"prepared differently: size"):
+        Scans(cohorts)
+
+
+def test_a_scan_given_twice_is_refused(make_cohort: Make, tmp_path: Path) -> None:
+    cohort = make_cohort(tmp_path / "a", 2)
+    with pytest.raises(CohortError, match=r"occurs twice: scan-0-00"):
+        Scans([cohort, cohort])
+
+
+def test_cubes_too_small_for_the_preset_say_how_to_prepare(
+    make_cohort: Make, tmp_path: Path, tiny: Tiny
+) -> None:
+    cohort = make_cohort(tmp_path / "a", 2, edge=8)
+    out = tmp_path / "run"
+    with pytest.raises(CohortError, match=r"size=16"):
+        pretrain([cohort.path], out, tiny())
+    assert not out.exists(), "nothing is made before everything was checked"
+
+
+def test_F14_a_scan_with_nan_is_named(tmp_path: Path, tiny: Tiny) -> None:
+    volumes = np.random.default_rng(0).normal(size=(3, 16, 16, 16)).astype(np.float32)
+    contract = Contract(size=16, scaling="zscore", value_range=None, storage="float16")
+    people = pd.DataFrame({"scan_id": ["a", "broken", "c"]})
+    cohort = write_cohort(tmp_path / "c", contract, volumes, people)
+    stored = zarr.open_array(cohort.path / "volumes.zarr", mode="r+")
+    stored[1, 3, 3, 3] = np.nan  # writing refuses it, so it comes from elsewhere
+    with pytest.raises(CohortError, match="broken"):
+        Scans([cohort])
+    streamed = Scans([cohort], load=False)
+    assert streamed.batch([0, 2]).isfinite().all()
+    with pytest.raises(CohortError, match="broken"):
+        streamed.batch([1])
+
+
+def test_a_run_folder_with_a_run_and_an_output_that_is_a_file(
+    cohort: Path, tiny: Tiny, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match="not a folder"):
+        pretrain([cohort], tmp_path / "file", tiny())
+    assert (tmp_path / "file").read_text() == "mine"
+    run = tmp_path / "run"
+    pretrain([cohort], run, tiny("epochs=1"))
+    with pytest.raises(UsageError, match="--resume"):
+        pretrain([cohort], run, tiny("epochs=1"))
+
+
+def test_F17_a_second_process_on_one_run_folder_is_refused(
+    cohort: Path, tiny: Tiny, tmp_path: Path
+) -> None:
+    import fcntl
+
+    run = tmp_path / "run"
+    run.mkdir()
+    with (run / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(VoltaError, match="Another process"):
+            pretrain([cohort], run, tiny())
+    assert [p.name for p in run.iterdir()] == [".lock"]
