@@ -68,8 +68,9 @@ def _views(v: dict[str, Any]) -> str:
     lines.append(f"  > what this preset feeds to the CLS loss; gain = {v['ratio']:.3g} x ICC")
     if not all(gain > 1 for gain in planned):
         lines.append(
-            "  ! A gain of 1 or less: features must grow by reconstruction and patches first "
-            "(objective.cls_start_epoch), or views must be milder; see docs/explanation/collapse.md"
+            "  ! A gain of 1 or less: let reconstruction and patches come first "
+            "(objective.cls_start_epoch)\n    or make the views milder; "
+            "see docs/explanation/collapse.md"
         )
     return "\n".join(lines)
 

@@ -78,10 +78,10 @@ def _kind(path: Path) -> tuple[str, Callable[[Path], Examination]]:
     named = {p.name for p in path.iterdir()}
     if CONTRACT in named or {QUARANTINE, "volumes.zarr"} & named:
         return "cohort", _cohort
-    if {CONFIG, WEIGHTS} & named:
-        return "encoder", _encoder
     if {"state.json", "optimizer.safetensors"} & named:
         return "checkpoint", _checkpoint
+    if {CONFIG, WEIGHTS} & named:
+        return "encoder", _encoder
     if {"metrics.jsonl", "config.yaml", "checkpoints"} & named:
         return "run", _run
     return "scans", _scans
@@ -95,7 +95,7 @@ def _cohort(path: Path) -> Examination:
             volume = cohort.volume(index)
             cohort.label(index)
         except VoltaError as error:
-            problems.append(_problem(error))
+            problems.append(_problem(error) | {"where": scan_id})
             continue
         fix = "Prepare the cohort again; if it stays, leave the scan out"
         if not np.isfinite(volume).all():

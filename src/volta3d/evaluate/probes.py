@@ -112,8 +112,9 @@ def probe(
         for pooling in ("token", "mean"):
             arms[f"{name} {pooling}"] = features_of(table, pooling).astype(np.float64)
     volumes = table[VOLUMES].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    if np.isfinite(volumes).all() and (volumes > 0).all():
-        arms[VOLUME_ONLY] = np.log(volumes)
+    known = (np.isfinite(volumes) & (volumes > 0)).all(axis=0)
+    if known.any():  # a brain volume needs a parcellation, which few cohorts have
+        arms[VOLUME_ONLY] = np.log(volumes[:, known])
     rows = [row for question in questions for row in answer(question, arms, seed=seed)]
     if out is not None:
         write_json(Path(out), [_plain(row) for row in rows])
