@@ -25,7 +25,7 @@ AGES = (20.0, 85.0)  # years, uniform
 HEAD_FEMALE = 0.96  # linear size relative to male
 HEAD_DEVIATION = 0.02
 
-VENTRICLE_PER_YEAR = 0.012  # of log volume, from age 20
+VENTRICLE_PER_YEAR = 0.018  # of log volume, from age 20
 VENTRICLE_ATROPHY = 1.35  # factor on the volume
 VENTRICLE_DEVIATION = 0.15  # of log volume
 

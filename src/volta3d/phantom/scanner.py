@@ -59,8 +59,8 @@ SCANNERS = {
     ),
     "siteB": Scanner(
         name="siteB", axes="PSR", spacing=(0.9, 0.9, 1.3), oblique=3.0,
-        grey=0.78, fluid=0.34, fat=0.95, flesh=0.66, bone=0.20,
-        gain=190.0, noise=0.04, bias=0.14, blur=0.45, tesla=1.5,
+        grey=0.73, fluid=0.27, fat=1.10, flesh=0.58, bone=0.12,
+        gain=190.0, noise=0.03, bias=0.09, blur=0.40, tesla=1.5,
     ),
 }  # fmt: skip
 
