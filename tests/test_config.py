@@ -26,7 +26,7 @@ def test_S12_instantiation_keys_are_unknown_keys() -> None:
         build(PretrainConfig, {"_target_": "os.system", "epochs": 1})
 
 
-def test_S16_yaml_makes_plain_data_only(tmp_path: Path) -> None:
+def test_yaml_makes_plain_data_only(tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     text = (
         f"!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['{ran}']]"

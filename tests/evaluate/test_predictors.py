@@ -31,7 +31,7 @@ def question(values: np.ndarray, groups: np.ndarray, classes: int) -> Question:
 
 @BOTH
 @pytest.mark.parametrize("classes", [0, 2])
-def test_L4_a_test_row_reaches_nothing_but_its_own_prediction(
+def test_a_test_row_reaches_nothing_but_its_own_prediction(
     predictor: Predictor, classes: int
 ) -> None:
     features, values, groups = planted(classes=classes)

@@ -80,7 +80,7 @@ def test_regression_scores_against_scikit_learn_and_scipy() -> None:
     assert value(CONTINUOUS["MAE"], found) == pytest.approx(mean_absolute_error(truth, told))
 
 
-def test_T_a_single_class_is_undefined_not_one_half() -> None:
+def test_T6_a_single_class_is_undefined_not_one_half() -> None:
     truth = np.zeros(20)
     told = np.random.default_rng(0).random((20, 2))
     assert math.isnan(value(CATEGORICAL["AUROC"], predictions(truth, told)))

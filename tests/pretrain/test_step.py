@@ -73,7 +73,7 @@ def test_every_scan_is_in_exactly_one_window() -> None:
     assert sorted(int(i) for window in plan for part in window for i in part) == list(range(11))
 
 
-def test_X4_cadence_decides_how_often_the_teacher_moves(trainer: Make) -> None:
+def test_cadence_decides_how_often_the_teacher_moves(trainer: Make) -> None:
     """One window of four micro-steps at momentum m: the faithful centre moves four times."""
     window = [np.array([i]) for i in range(4)]
     moved = {}
