@@ -21,6 +21,7 @@ from volta3d.downstream.encoder import (
     check_contract,
     load_encoder,
     random_encoder,
+    regions,
 )
 from volta3d.errors import EncoderError
 from volta3d.model.pair import Pair, build_pair
@@ -314,3 +315,17 @@ def test_a_copied_folder_works_elsewhere(
     first = load_encoder(encoder_folder).features(cohort.load([1]))
     second = load_encoder(tmp_path / "elsewhere" / "e").features(cohort.load([1]))
     assert torch.equal(first["token"], second["token"])
+
+
+@pytest.mark.parametrize("side", [3, 4, 6])
+def test_regions_are_means_in_place(side: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    patches = torch.randn(2, side**3, 5, generator=generator)
+    found = regions(patches).view(2, 3, 3, 3, 5)
+    grid = patches.view(2, side, side, side, 5)
+    bounds = [(k * side // 3, -(-(k + 1) * side // 3)) for k in range(3)]
+    for i, (a, b) in enumerate(bounds):
+        for j, (c, d) in enumerate(bounds):
+            for k, (e, f) in enumerate(bounds):
+                expected = grid[:, a:b, c:d, e:f].mean((1, 2, 3))
+                assert torch.allclose(found[:, i, j, k], expected, atol=1e-6)

@@ -62,7 +62,9 @@ def table(encoder: Path, cohort: Cohort, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_every_arm_and_target_is_there(table: pd.DataFrame) -> None:
-    arms = {"trained token", "trained mean", "untrained token", "untrained mean", "volume only"}
+    kinds = ("token", "mean", "regions")
+    arms = {f"{name} {kind}" for name in ("trained", "untrained") for kind in kinds}
+    arms.add("volume only")
     for column, metrics in (("sex", {"AUROC", "balanced accuracy"}), ("age", {"r", "R2", "MAE"})):
         own = table[table["column"] == column]
         assert set(own["features"]) == arms and set(own["metric"]) == metrics

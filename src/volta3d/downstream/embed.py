@@ -21,7 +21,7 @@ from volta3d.files import atomic_file, require_writable
 
 FORMAT = 1
 METADATA = b"volta3d"
-KINDS = ("token", "mean")
+KINDS = ("token", "mean", "regions")
 Progress = Callable[[int, int], None]
 
 
@@ -32,6 +32,7 @@ def embed(
     batch_size: int = 4,
     device: str = "auto",
     *,
+    kinds: Sequence[str] = ("token", "mean"),
     precision: Literal["fp32", "bf16"] = "fp32",
     progress: Progress | None = None,
 ) -> pd.DataFrame:
@@ -44,6 +45,7 @@ def embed(
         out: a .parquet file; None writes nothing.
         batch_size: scans at once.
         device: auto, cpu or cuda.
+        kinds: of features: token, mean, and regions (means over a grid of 3³ regions).
         precision: of the encoder's arithmetic.
         progress: called with (done, total).
 
@@ -65,14 +67,14 @@ def embed(
     loaded.to(_device(device))
     source = Source.open(data, loaded)
     rows: list[pd.DataFrame] = []
-    found: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
+    found: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
     waiting: list[np.ndarray] = []
 
     def flush() -> None:
         if waiting:
             volumes = torch.from_numpy(np.stack(waiting))[:, None]
             features = loaded.features(volumes, precision=precision)
-            for kind in KINDS:
+            for kind in kinds:
                 found[kind].append(features[kind].cpu().numpy())
             waiting.clear()
             if progress is not None:
@@ -86,7 +88,7 @@ def embed(
     flush()
     if not rows:
         raise source.none_left()
-    table = _table(rows, {kind: np.concatenate(found[kind]) for kind in KINDS})
+    table = _table(rows, {kind: np.concatenate(found[kind]) for kind in kinds})
     table.attrs = {"volta3d": _provenance(loaded, source), "refused": source.refused}
     if target is not None:
         write_features(target, table)
@@ -94,7 +96,7 @@ def embed(
 
 
 def features_of(table: pd.DataFrame, kind: str) -> np.ndarray:
-    """The features of one kind, ``token`` or ``mean``, as float32 [n, width].
+    """The features of one kind, ``token``, ``mean`` or ``regions``, as float32 [n, d].
 
     Raises:
         VoltaError: the table has none.

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool3d
+from torch.nn.functional import adaptive_avg_pool3d, avg_pool3d
 
 from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort
@@ -28,6 +28,8 @@ from volta3d.model.vit import Encoder
 from volta3d.pretrain.encoder import CONFIG, WEIGHTS, save_encoder
 from volta3d.pretrain.monitor import whole
 from volta3d.randomness import derived_seed
+
+REGIONS = 3  # along each axis
 
 __all__ = [
     "KeyReport",
@@ -114,7 +116,8 @@ class LoadedEncoder:
         """Features of prepared cubes [B, 1, D, D, D], whole cubes at once.
 
         Returns:
-            ``token`` [B, W], the summariser's; ``mean`` [B, W] over the patch tokens; ``patches``
+            ``token`` [B, W], the summariser's; ``mean`` [B, W] over the patch tokens; ``regions``
+            [B, 27·W], their means over a grid of 3³ regions, which keeps what is where; ``patches``
             [B, T, W] in order D, H, W. All in fp32 on the encoder's device.
 
         Raises:
@@ -125,7 +128,22 @@ class LoadedEncoder:
             patches = self.encoder(cubes)
             token = self.summariser(patches)
         patches = patches.float()
-        return {"token": token.float(), "mean": patches.mean(1), "patches": patches}
+        return {
+            "token": token.float(),
+            "mean": patches.mean(1),
+            "regions": regions(patches),
+            "patches": patches,
+        }
+
+
+def regions(patches: Tensor, edge: int = REGIONS) -> Tensor:
+    """Means of patch tokens [B, T, W] over a grid of ``edge``³ regions, [B, edge³·W].
+
+    Regions share tokens where the grid of tokens is no multiple of ``edge``.
+    """
+    side = round(patches.shape[1] ** (1 / 3))
+    grid = patches.transpose(1, 2).unflatten(2, (side, side, side))
+    return adaptive_avg_pool3d(grid, edge).flatten(2).transpose(1, 2).flatten(1)
 
 
 def load_encoder(path: Path | str, device: torch.device | str = "cpu") -> LoadedEncoder:

@@ -1,8 +1,8 @@
 """``probe``: what simple models read from an encoder's features, against the baselines that matter.
 
-Every target is predicted from five sets of numbers on the same folds of whole subjects: the
-trained encoder's token and mean of patch tokens, the same two of the encoder before training, and
-head and brain volume alone.
+Every target is predicted from seven sets of numbers on the same folds of whole subjects: the
+trained encoder's token, the mean of its patch tokens and their means over 3³ regions, the same
+three of the encoder before training, and head and brain volume alone.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ RESAMPLES = 2000
 DEFAULT_TARGETS = ("sex", "age", "diagnosis", "site")
 VOLUMES = ["foreground_mm3", "brain_mm3"]
 VOLUME_ONLY = "volume only"
+POOLINGS = ("token", "mean", "regions")
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,15 @@ def probe(
     arms: dict[str, np.ndarray] = {}
     table = pd.DataFrame()
     for name, network in (("trained", trained), ("untrained", random_encoder(trained))):
-        table = embed(network, cohort, batch_size=batch_size, device=device, progress=progress)
-        for pooling in ("token", "mean"):
+        table = embed(
+            network,
+            cohort,
+            batch_size=batch_size,
+            device=device,
+            kinds=POOLINGS,
+            progress=progress,
+        )
+        for pooling in POOLINGS:
             arms[f"{name} {pooling}"] = features_of(table, pooling).astype(np.float64)
     volumes = table[VOLUMES].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     known = (np.isfinite(volumes) & (volumes > 0)).all(axis=0)

@@ -67,9 +67,9 @@ class Probe:
 
     @property
     def pooling(self) -> str:
-        """``token``, ``mean`` or empty."""
+        """``token``, ``mean``, ``regions`` or empty."""
         name = self.features.lower()
-        return next((word for word in ("token", "mean") if word in name), "")
+        return next((word for word in ("token", "mean", "regions") if word in name), "")
 
     @property
     def title(self) -> str:
@@ -200,7 +200,9 @@ def read_embeddings(path: Path | None) -> Embeddings | Absent:
             whole = np.isfinite(features).all(axis=1)
             if whole.sum() < 3:
                 return Absent(f"The embedding table {path.name} holds fewer than three scans.")
-            others = [c for c in table.columns if not str(c).startswith(("token_", "mean_"))]
+            others = [
+                c for c in table.columns if not str(c).startswith(("token_", "mean_", "regions_"))
+            ]
             kept = table.loc[whole, others].reset_index(drop=True)
             return Embeddings(kept, features[whole], kind, int((~whole).sum()))
     return Absent(f"The embedding table {path.name} holds no columns token_* or mean_*.")

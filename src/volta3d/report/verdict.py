@@ -21,7 +21,11 @@ from volta3d.report.runfolder import Run
 from volta3d.report.style import number
 
 State = Literal["good", "bad", "unclear"]
-POOLINGS = {"token": "the summariser's token", "mean": "the mean of patch tokens"}
+POOLINGS = {
+    "token": "the summariser's token",
+    "mean": "the mean of patch tokens",
+    "regions": "the means of patch tokens over 27 regions",
+}
 UNTRAINED, VOLUME = "the untrained encoder", "head and brain volume alone"
 
 # The limits live with the alarms; a record that breaks them all tells what they are.
