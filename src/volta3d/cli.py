@@ -66,7 +66,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path(
         "demo-out"
     ),
-    subjects: Annotated[int, typer.Option(help="Synthetic subjects.", min=8)] = 48,
+    subjects: Annotated[int, typer.Option(help="Synthetic subjects.", min=8)] = 120,
     epochs: Annotated[int | None, typer.Option(help="Pretraining epochs.", min=1)] = None,
     workers: Annotated[int, typer.Option(help="Processes for preparation.", min=1)] = 2,
 ) -> None:

@@ -51,10 +51,15 @@ class DemoResult:
                 continue
             lines.append(f"  {column} ({metric})")
             for row in rows.to_dict("records"):
+                gain = row.get("gain")
+                paired = "" if gain is None or gain != gain else f"   gain {gain:+.2f} "
+                if paired:
+                    paired += f"[{row['gain_low']:+.2f}, {row['gain_high']:+.2f}]"
                 lines.append(
-                    f"    {row['features']:<28}{row['score']:6.2f}"
-                    f"  [{row['low']:.2f}, {row['high']:.2f}]"
+                    f"    {row['features']:<20}{row['score']:6.2f}"
+                    f"  [{row['low']:.2f}, {row['high']:.2f}]{paired}"
                 )
+        lines.append("  gain: against the same network untrained, on the same subjects and folds")
         collapse = ", ".join(sorted(set(self.alarms))) or "none"
         lines.append(f"  collapse alarms: {collapse}")
         lines.append(f"Done in {duration(self.seconds)}. Open {self.report}")
@@ -64,7 +69,7 @@ class DemoResult:
 def demo(
     out: Path,
     *,
-    subjects: int = 48,
+    subjects: int = 120,
     epochs: int | None = None,
     workers: int = 2,
     seed: int = 0,
