@@ -14,6 +14,7 @@ import pytest
 
 from volta3d.errors import UsageError, VoltaError
 from volta3d.phantom import generate
+from volta3d.phantom.effects import VENTRICLE_PER_YEAR
 
 TRUTH = Path("derivatives/truth")
 
@@ -56,7 +57,7 @@ def test_participants_are_described_column_by_column(phantom_folder: Path) -> No
         assert set(people[column]) == set(described[column]["Levels"])
     assert "0.80" in described["diagnosis"]["Description"]
     assert "0.96" in described["sex"]["Description"]
-    assert "0.012" in described["age"]["Description"]
+    assert f"{VENTRICLE_PER_YEAR}" in described["age"]["Description"]
 
 
 def test_called_synthetic_and_no_disease_named(phantom_folder: Path) -> None:

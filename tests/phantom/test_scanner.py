@@ -67,7 +67,8 @@ def test_tissues_are_ordered_as_in_t1(anatomy: Anatomy) -> None:
 def test_background_is_rayleigh_noise(anatomy: Anatomy) -> None:
     for site, scanner in SCANNERS.items():
         head, image = simulated(anatomy, site)
-        air = image[((head.skull > 25) & (head.flesh > 10)).numpy()].astype(float)
+        # the scalp ends below 16 mm, and blur reaches a few voxels of up to 5.2 mm beyond it
+        air = image[((head.skull > 28) & (head.flesh > 15)).numpy()].astype(float)
         assert len(air) > 2000
         white = np.median(image[head.inside.numpy()][head.white.numpy() > 0.9])
         # Rayleigh mean = sigma * sqrt(pi / 2); bias field and gain cancel roughly.

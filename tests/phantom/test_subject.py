@@ -9,6 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from volta3d.phantom.effects import VENTRICLE_PER_YEAR
 from volta3d.phantom.subject import ATROPHY, BLOCK, CONTROL, draw_subject
 
 
@@ -54,7 +55,7 @@ def test_stated_effects_in_a_large_sample() -> None:
         assert side[~atrophy].std() == pytest.approx(math.hypot(0.05, 0.02), rel=0.15)
     design = np.stack([age - 20, atrophy, np.ones_like(age)], axis=1)
     slope, shift, intercept = np.linalg.lstsq(design, ventricle, rcond=None)[0]
-    assert slope == pytest.approx(0.012, abs=0.001)
+    assert slope == pytest.approx(VENTRICLE_PER_YEAR, abs=0.001)
     assert shift == pytest.approx(math.log(1.35), abs=0.03)
     assert intercept == pytest.approx(0.0, abs=0.03)
     for subject in drawn:

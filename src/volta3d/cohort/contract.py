@@ -7,7 +7,8 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from volta3d import __version__
-from volta3d.config import Config, Count, Positive, PrepareConfig, Range, Some
+from volta3d.config import PrepareConfig
+from volta3d.config.base import Config, Count, Positive, Range, Some
 
 RANGE_LEVELS = 65535
 _DESCRIPTIVE = ("software", "synthetic", "label_names")

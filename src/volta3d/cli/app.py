@@ -1,0 +1,63 @@
+"""The application that every command joins, and what the commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from volta3d import __version__
+
+FOUND = 3  # exit code: finished, with something quarantined or found
+
+ORDER = (
+    "demo", "prepare", "inspect", "audit", "doctor", "pretrain", "embed", "probe", "classify",
+    "segment", "predict", "evaluate", "report", "study", "export",
+)  # fmt: skip
+
+
+class InOrder(TyperGroup):
+    """Commands in the order in which a person needs them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, those of `ORDER` first."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda n: ORDER.index(n) if n in ORDER else len(ORDER))
+
+
+app = typer.Typer(
+    cls=InOrder,
+    name="volta3d",
+    help="Self-supervised pretraining of 3D transformers on brain MRI: scans in, encoder out.",
+    epilog="Add --debug to any command for a traceback. Start with: volta3d demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; repeatable."),
+]
+
+
+def say(text: str) -> None:
+    """Print to standard output as it is."""
+    Console().print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def example(command: str) -> str:
+    """The epilogue of a command's help; a test runs these."""
+    return f"Example: {command}"
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+) -> None:
+    if version:
+        say(f"volta3d {__version__}")
+        raise typer.Exit

@@ -1,0 +1,53 @@
+"""Commands on scans and what is made of them: prepare, inspect."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from volta3d.cli.app import FOUND, Set, app, example, say
+from volta3d.progress import Steps
+
+
+@app.command(epilog=example("volta3d prepare my-bids --out cohort --workers 2 --set size=128"))
+def prepare(
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Folders of scans.")],
+    out: Annotated[Path, typer.Option(help="The cohort folder to make or complete.")],
+    layout: Annotated[
+        str | None, typer.Option(help="bids or folder; found out if left out.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    assignments: Set = None,
+) -> None:
+    """Raw scans to a cohort: one orientation, spacing, cube and intensity range, checked."""
+    from volta3d.config import PrepareConfig, build
+    from volta3d.prepare import prepare as run
+
+    config = build(PrepareConfig, {}, assignments or [])
+    with Steps("prepare", "scans") as steps:
+        result = run(sources, out, layout=layout, workers=workers, config=config, progress=steps)
+    say(
+        f"{result.cohort}: {result.prepared} scans prepared, {result.skipped} there already, "
+        f"{result.quarantined} quarantined"
+    )
+    if result.quarantined:
+        say(f"See {result.cohort / 'quarantine.tsv'} for reasons and ways to fix them.")
+        raise typer.Exit(FOUND)
+
+
+@app.command(epilog=example("volta3d inspect cohort --json"))
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A cohort, run, encoder or scan.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """What is this, and is it sound?"""
+    from volta3d.downstream.inspect import inspect as run
+    from volta3d.downstream.inspect import render
+
+    found = run(path)
+    say(json.dumps(found, indent=2, default=str) if as_json else render(found))
+    if not found.get("sound", True):
+        raise typer.Exit(FOUND)

@@ -1,0 +1,35 @@
+"""Configuration: typed, inert, complete. YAML in, YAML out; an unknown key is an error.
+
+What a person sets every day stands at the top of each command's configuration. Where a value comes
+from ([S] stated in the paper, [I] inferred, [C] our choice) is written beside it in the presets.
+"""
+
+from volta3d.config.base import Config, build, parse_yaml
+from volta3d.config.prepare import PrepareConfig
+from volta3d.config.pretrain import (
+    MaskingConfig,
+    ModelConfig,
+    MonitorConfig,
+    ObjectiveConfig,
+    OptimConfig,
+    PretrainConfig,
+    ViewsConfig,
+    load_pretrain,
+    presets,
+)
+
+__all__ = [
+    "Config",
+    "MaskingConfig",
+    "ModelConfig",
+    "MonitorConfig",
+    "ObjectiveConfig",
+    "OptimConfig",
+    "PrepareConfig",
+    "PretrainConfig",
+    "ViewsConfig",
+    "build",
+    "load_pretrain",
+    "parse_yaml",
+    "presets",
+]

@@ -1,0 +1,134 @@
+"""The base of every configuration: frozen, strict about keys, read from YAML and ``--set``."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from volta3d.errors import ConfigError, nearest
+from volta3d.files import content_hash
+
+Range = tuple[float, float]
+Probability = typing.Annotated[float, Field(ge=0, le=1)]
+Positive = typing.Annotated[float, Field(gt=0)]
+Count = typing.Annotated[int, Field(ge=0)]
+Some = typing.Annotated[int, Field(ge=1)]
+
+
+class Config(BaseModel):
+    """Base of every configuration: frozen, strict about keys, hashable by content."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def content(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return self.model_dump(mode="json")
+
+    def hash(self) -> str:
+        """A short hash of the resolved content."""
+        return content_hash(self.content())
+
+    def to_yaml(self) -> str:
+        """The resolved configuration as YAML, keys in the order of the class."""
+        return yaml.safe_dump(self.content(), sort_keys=False)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def parse_yaml(text: str, *, where: object) -> dict[str, Any]:
+    """Parse YAML that must be a mapping; only plain data, never objects.
+
+    Raises:
+        ConfigError: not YAML, or not a mapping.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"Not readable as YAML: {error}", where=where, fix="Fix it") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError("Not a mapping of keys to values", where=where, fix="Write 'key: value'")
+    return content
+
+
+def build(kind: type[C], content: Mapping[str, Any], assignments: Iterable[str] = ()) -> C:
+    """Validate ``content`` as ``kind`` after applying dotted ``key=value`` assignments.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest valid name), or a wrong value.
+    """
+    merged = _copy(content)
+    for assignment in assignments:
+        key, separator, value = assignment.partition("=")
+        if not separator:
+            raise ConfigError("--set takes key=value", where=assignment, fix="Write key=value")
+        _assign(merged, key.strip(), _value(value, assignment))
+    _check_keys(kind, merged, prefix="")
+    try:
+        return kind.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or kind.__name__
+        got = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{message}{got}", where=where, fix=f"Set {where} anew") from error
+
+
+def _value(text: str, assignment: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError("The value is not YAML", where=assignment, fix="Quote it") from error
+    if isinstance(value, str):
+        try:
+            return float(value)  # YAML 1.1 reads 1e-4 as text
+        except ValueError:
+            return value
+    return value
+
+
+def _copy(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copy(v) if isinstance(v, Mapping) else v for k, v in content.items()}
+
+
+def _assign(content: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        content = content.setdefault(parent, {})
+        if not isinstance(content, dict):
+            raise ConfigError("Not a group of settings", where=dotted, fix="Check the dots")
+    content[last] = value
+
+
+def _check_keys(kind: type[Config], content: Mapping[str, Any], prefix: str) -> None:
+    for key, value in content.items():
+        if key not in kind.model_fields:
+            names = _dotted_names(kind, prefix)
+            where = f"{prefix}{key}"
+            raise ConfigError("Unknown key", where=where, fix=nearest(where, names))
+        nested = kind.model_fields[key].annotation
+        if _is_config(nested) and isinstance(value, Mapping):
+            _check_keys(nested, value, prefix=f"{prefix}{key}.")
+
+
+def _is_config(kind: object) -> typing.TypeGuard[type[Config]]:
+    if not isinstance(kind, type) or isinstance(kind, types.GenericAlias):
+        return False
+    return issubclass(kind, Config)
+
+
+def _dotted_names(kind: type[Config], prefix: str = "") -> list[str]:
+    names = []
+    for name, field in kind.model_fields.items():
+        if _is_config(field.annotation):
+            names += _dotted_names(field.annotation, f"{prefix}{name}.")
+        else:
+            names.append(f"{prefix}{name}")
+    return names
