@@ -20,6 +20,12 @@ def pretrain(
         str, typer.Option(help="paper, stable, small, demo, smoke, or a YAML file.")
     ] = "stable",
     assignments: Set = None,
+    exclude: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="COHORT", help="Leave out everybody who is also in this cohort; repeatable."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
 ) -> None:
     """Cohorts to a pretrained encoder: OUT/encoder, with everything logged beside it."""
@@ -28,7 +34,7 @@ def pretrain(
 
     config = load_pretrain(preset, assignments or [])
     with Steps("pretrain", "steps") as steps:
-        result = run(cohorts, out, config, resume=resume, notify=steps)
+        result = run(cohorts, out, config, exclude=exclude or [], resume=resume, notify=steps)
     say(f"{result.encoder}: trained for {result.step} steps")
     for line in learnt(result.first, result.last):
         say(line)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from volta3d.cohort.exclude import Exclusion, exclusion
 from volta3d.cohort.store import Cohort
 from volta3d.config import PretrainConfig
 from volta3d.errors import CohortError
@@ -26,9 +27,11 @@ class Scans:
         downsample: average-pool each cube by this factor.
         device: where the batches are wanted.
         load: hold all scans on the device when they fit; else each batch is read as asked for.
+        excluded: scans to leave out, see ``cohort.exclude``.
 
     Raises:
-        CohortError: no scans, contracts that contradict each other, or a scan id that two share.
+        CohortError: no scans, none left, contracts that contradict each other, or a scan id that
+            two share.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Scans:
         downsample: int = 1,
         device: torch.device | str = "cpu",
         load: bool = True,
+        excluded: Exclusion | None = None,
     ) -> None:
         self.cohorts = list(cohorts)
         if not self.cohorts:
@@ -45,19 +49,33 @@ class Scans:
         self.downsample = downsample
         self.device = torch.device(device)
         self.contract = self.cohorts[0].contract
+        self.excluded = excluded
         self._where = [(c, i) for c in self.cohorts for i in range(len(c))]
         self.participants = pd.concat([c.participants for c in self.cohorts], ignore_index=True)
-        self.scan_ids = [str(s) for s in self.participants["scan_id"]]
         self._check()
+        self._leave_out(excluded.scan_ids if excluded else frozenset())
+        self.scan_ids = [str(s) for s in self.participants["scan_id"]]
         self._resident = self._load() if load and self._fits() else None
 
     @classmethod
-    def open(cls, paths: Sequence[Path], config: PretrainConfig, device: torch.device) -> Scans:
-        """Open cohorts for a configuration and make sure its views can be cut from them."""
+    def open(
+        cls,
+        paths: Sequence[Path],
+        config: PretrainConfig,
+        device: torch.device,
+        exclude: Sequence[Path] = (),
+    ) -> Scans:
+        """Open cohorts for a configuration and make sure its views can be cut from them.
+
+        Everybody who is also in a cohort of ``exclude`` is left out.
+        """
+        cohorts = [Cohort.open(Path(p)) for p in paths]
+        others = [Cohort.open(Path(p)) for p in exclude]
         scans = cls(
-            [Cohort.open(Path(p)) for p in paths],
+            cohorts,
             downsample=config.views.downsample,
             device=device,
+            excluded=exclusion(cohorts, others) if others else None,
         )
         scans.check_fit(config)
         return scans
@@ -83,6 +101,17 @@ class Scans:
                 f"The same scan id occurs twice: {twice.iloc[0]}",
                 fix="Give each cohort once, and prepare different data sets under different names",
             )
+
+    def _leave_out(self, scan_ids: Collection[str]) -> None:
+        stays = ~self.participants["scan_id"].astype(str).isin(scan_ids)
+        if not stays.any():
+            raise CohortError(
+                "Nobody is left to train on: the cohorts to exclude hold everybody",
+                where=self.cohorts[0].path,
+                fix="Exclude the cohort that is tested on, not the one that is trained on",
+            )
+        self._where = [w for w, stay in zip(self._where, stays, strict=True) if stay]
+        self.participants = self.participants[stays].reset_index(drop=True)
 
     @property
     def edge(self) -> int:
@@ -114,7 +143,10 @@ class Scans:
         return bool(needed < 0.4 * psutil.virtual_memory().available)
 
     def _load(self) -> Tensor:
-        loaded = [c.load(downsample=self.downsample).to(self.device) for c in self.cohorts]
+        loaded = []
+        for cohort in self.cohorts:
+            rows = [i for c, i in self._where if c is cohort]
+            loaded.append(cohort.load(rows, downsample=self.downsample).to(self.device))
         volumes = torch.cat(loaded)
         self._refuse_nonfinite(volumes, range(len(self)))
         return volumes
@@ -150,8 +182,9 @@ class Scans:
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint remembers of the data, to refuse other data on resume."""
-        return {
+        identity = {
             "hash": content_hash([c.hash() for c in self.cohorts]),
             "scans": len(self),
             "downsample": self.downsample,
         }
+        return identity | ({"excluded": self.excluded.identity()} if self.excluded else {})

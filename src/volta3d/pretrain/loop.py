@@ -213,6 +213,7 @@ def pretrain(
     out: Path,
     config: PretrainConfig,
     *,
+    exclude: Sequence[Path] = (),
     resume: bool = False,
     notify: Notify = lambda step, steps, text: None,
 ) -> PretrainResult:
@@ -221,6 +222,7 @@ def pretrain(
     Args:
         cohorts: folders that ``prepare`` made, with one preparation.
         out: the run folder; with ``resume`` it goes on where its newest checkpoint stands.
+        exclude: cohorts whose people are not trained on, as ``audit`` recognises them.
         notify: called with (steps done, steps in all, a short text).
 
     Raises:
@@ -228,7 +230,7 @@ def pretrain(
     """
     fabric = build_fabric(config)
     folder = RunFolder(out, resume=resume)
-    scans = Scans.open(cohorts, config, fabric.device)
+    scans = Scans.open(cohorts, config, fabric.device, exclude)
     with folder.locked(), StopRequest() as stop:
         trainer = Trainer(scans, config, fabric)
         folder.identify(config, scans)

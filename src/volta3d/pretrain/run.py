@@ -128,7 +128,10 @@ class RunFolder:
             }
             for cohort in scans.cohorts
         ]
-        write_json(self.path / "cohort.json", {"cohorts": described, "scan_ids": scans.scan_ids})
+        content = {"cohorts": described, "scan_ids": scans.scan_ids}
+        if scans.excluded:
+            content["excluded"] = scans.excluded.content()
+        write_json(self.path / "cohort.json", content)
 
     def save(self, trainer: Trainer) -> None:
         """Publish a checkpoint."""
