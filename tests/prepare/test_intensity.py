@@ -11,7 +11,7 @@ import pytest
 from volta3d.cohort.contract import Contract
 from volta3d.prepare.findings import Refused
 from volta3d.prepare.intensity import limits, mend, to_range
-from volta3d.prepare.piece import prepare_scan
+from volta3d.prepare.volume import prepare_scan
 
 Make = Callable[..., Path]
 HEAD = tuple[np.ndarray, np.ndarray]

@@ -17,8 +17,8 @@ from volta3d.errors import UsageError, VoltaError
 from volta3d.files import sha256
 from volta3d.prepare.findings import Finding, Refused
 from volta3d.prepare.layouts import discover
-from volta3d.prepare.piece import prepare_scan
 from volta3d.prepare.scan import Scan, plain
+from volta3d.prepare.volume import prepare_scan
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ class Foreground:
     """The head or the stripped brain.
 
     Args:
-        mask: bool [i, j, k] on a coarse grid.
+        mask: bool [i, j, k] on a coarse grid, or on the scan's own.
         affine: 4x4 from voxels of that grid to world mm.
         mm3: its volume.
         low, high: corners of its box in world mm, [3] each, axis-aligned in RAS.
@@ -47,9 +48,7 @@ def find_foreground(data: np.ndarray, affine: np.ndarray) -> Foreground:
         Refused: nothing stands out.
     """
     blocks = [max(1, round(COARSE_MM / z)) for z in voxel_sizes(affine)]
-    coarse = apply_along_axes(
-        data, [_averaging(n, b) for n, b in zip(data.shape, blocks, strict=True)]
-    )
+    coarse = average(data, blocks)
     mask = coarse > otsu(coarse)
     opened = ndimage.binary_opening(mask) if min(mask.shape) > 8 else mask
     mask = _largest(opened if opened.any() else mask)
@@ -59,9 +58,21 @@ def find_foreground(data: np.ndarray, affine: np.ndarray) -> Foreground:
     grid = affine.copy()
     grid[:3, :3] = affine[:3, :3] * blocks
     grid[:3, 3] = affine[:3, :3] @ ((np.array(blocks) - 1) / 2) + affine[:3, 3]
-    mm3 = float(mask.sum() * abs(np.linalg.det(grid[:3, :3])))
-    low, high = _box(mask, grid)
-    return Foreground(mask, grid, mm3, low, high)
+    return of_mask(mask, grid)
+
+
+def of_mask(mask: np.ndarray, affine: np.ndarray) -> Foreground:
+    """The foreground that a mask says, bool [i, j, k] and not empty, with its affine."""
+    mm3 = float(mask.sum() * abs(np.linalg.det(affine[:3, :3])))
+    low, high = _box(mask, affine)
+    return Foreground(mask, affine, mm3, low, high)
+
+
+def average(data: np.ndarray, blocks: Sequence[int]) -> np.ndarray:
+    """Means of blocks of voxels, float32; the last block along an axis may be short."""
+    return apply_along_axes(
+        data, [_averaging(n, b) for n, b in zip(data.shape, blocks, strict=True)]
+    )
 
 
 def otsu(values: np.ndarray) -> float:

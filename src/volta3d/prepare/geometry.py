@@ -18,6 +18,25 @@ def to_ras(data: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return view, affine @ nib.orientations.inv_ornt_aff(orientation, data.shape)
 
 
+def as_float(view: np.ndarray) -> np.ndarray:
+    """A C-contiguous float32 copy of a volume whose axes may lie in memory in any order.
+
+    Files hold x fastest and the copy holds z fastest. Turning plane by plane, in a core's cache,
+    takes a fraction of the time of one strided copy.
+    """
+    fastest = int(np.argmin(np.abs(view.strides)))
+    if fastest == 2 or view.ndim != 3:
+        return np.ascontiguousarray(view, np.float32)
+    out = np.empty(view.shape, np.float32)
+    step = -1 if view.strides[fastest] < 0 else 1
+    for plane, target in zip(
+        np.moveaxis(view, 1 - fastest, 0), np.moveaxis(out, 1 - fastest, 0), strict=True
+    ):
+        as_stored = np.ascontiguousarray(plane[::step].T)
+        target[::step] = as_stored.T.astype(np.float32, order="C")
+    return out
+
+
 def plan_grid(
     shape: tuple[int, ...], affine: np.ndarray, foreground: Foreground, contract: Contract
 ) -> tuple[np.ndarray, list[Finding]]:

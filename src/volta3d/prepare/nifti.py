@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import io
 import math
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from volta3d.prepare.checks import (
     check_type,
 )
 from volta3d.prepare.findings import Finding, Refused
+from volta3d.prepare.inflate import DAMAGED, inflate
 
 SUFFIXES = (".nii", ".nii.gz")
 DEFLATE_LIMIT = 1032  # the largest ratio deflate can reach
@@ -63,7 +62,7 @@ class Image:
     """A volume as stored: native axes, scaled values.
 
     Args:
-        data: [I, J, K], in the stored type when nothing scales it, else float32.
+        data: [I, J, K], in the stored type when nothing scales or narrows it, else float32.
         affine: 4x4 from voxels to world mm (RAS).
         findings: what was noticed about the header and the file.
     """
@@ -87,8 +86,14 @@ def stem(path: Path) -> str:
     return path.stem
 
 
-def read_nifti(path: Path) -> Image:
+def read_nifti(path: Path, *, narrow: bool = False) -> Image:
     """Read a 3D NIfTI-1 or NIfTI-2 file.
+
+    Args:
+        path: the file.
+        narrow: whether voxels stored in more than two bytes become float32 block by block, so that
+            no volume is ever held in eight bytes a voxel. What float32 cannot hold becomes
+            infinite.
 
     Raises:
         Refused: with the reason and the way to fix it.
@@ -103,10 +108,10 @@ def read_nifti(path: Path) -> Image:
         if (total > size and not compressed) or total > DEFLATE_LIMIT * size:
             what = f"The header promises {total} bytes, the file has {size}"
             raise Refused("truncated", what + (" compressed" if compressed else ""), EXPORT)
-        raw = _read_voxels(stream, header)
+        raw = _read_voxels(stream, header, narrow=narrow)
     data = raw.reshape(header.shape, order="F")
     if (header.slope, header.intercept) != (1.0, 0.0):
-        data = data.astype(np.float32)
+        data = data.astype(np.float32, copy=False)
         data *= np.float32(header.slope)
         data += np.float32(header.intercept)
     return Image(data, header.affine, tuple(findings))
@@ -123,13 +128,13 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool, int]]:
             compressed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             if compressed:
-                with gzip.GzipFile(fileobj=io.BufferedReader(file, BLOCK)) as unpacked:
-                    yield unpacked, True, size  # type: ignore[misc]
+                with inflate(file) as unpacked:
+                    yield unpacked, True, size
             else:
                 yield file, False, size
     except gzip.BadGzipFile as error:
         raise Refused("crc", f"The compressed file is damaged: {error}", EXPORT) from error
-    except (EOFError, zlib.error) as error:
+    except DAMAGED as error:
         raise Refused("truncated", f"The compressed file is damaged: {error}", EXPORT) from error
     except OSError as error:
         raise Refused("unreadable", f"The file cannot be read: {error}", "Check it") from error
@@ -163,21 +168,33 @@ def _parse(block: bytes) -> Any:
     raise Refused("bad-magic", "Not a NIfTI file", EXPORT)
 
 
-def _read_voxels(stream: BinaryIO, header: Header) -> np.ndarray:
+def _read_voxels(stream: BinaryIO, header: Header, *, narrow: bool = False) -> np.ndarray:
     """Exactly the promised bytes, then to the end of the stream so that its checksum is seen."""
-    skipped = stream.read(header.offset)
-    raw = np.empty(header.nbytes, np.uint8)
-    view, filled = memoryview(raw), 0  # type: ignore[arg-type]
-    while len(skipped) == header.offset and filled < header.nbytes:
-        got = stream.readinto(view[filled : filled + 8 * BLOCK])  # type: ignore[attr-defined]
-        if not got:
-            break
-        filled += got
-    if filled < header.nbytes:
-        raise Refused("truncated", f"{header.nbytes - filled} bytes of voxels missing", EXPORT)
+    if len(stream.read(header.offset)) < header.offset:
+        raise Refused("truncated", "The file ends before its first voxel", EXPORT)
+    if narrow and header.dtype.itemsize > 2:
+        count = math.prod(header.shape)
+        voxels = np.empty(count, np.float32)
+        with np.errstate(over="ignore"):
+            for start in range(0, count, BLOCK):
+                voxels[start : start + BLOCK] = _fill(stream, header, min(BLOCK, count - start))
+    else:
+        voxels = _fill(stream, header, math.prod(header.shape))
     trailing = 0
     while rest := stream.read(BLOCK):
         trailing += len(rest)
         if trailing > TRAILING_LIMIT:
             raise Refused("trailing-data", "The file goes on long after its last voxel", EXPORT)
+    return voxels
+
+
+def _fill(stream: BinaryIO, header: Header, count: int) -> np.ndarray:
+    """The next ``count`` voxels of the stream, as stored."""
+    raw, filled = np.empty(count * header.dtype.itemsize, np.uint8), 0
+    view = memoryview(raw)  # type: ignore[arg-type]
+    while filled < len(raw):
+        got = stream.readinto(view[filled : filled + 8 * BLOCK])  # type: ignore[attr-defined]
+        if not got:
+            raise Refused("truncated", f"{len(raw) - filled} bytes of voxels missing", EXPORT)
+        filled += got
     return raw.view(header.dtype)

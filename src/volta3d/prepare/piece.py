@@ -8,42 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from volta3d.cohort.arrays import LABELS, VOLUMES, create_cubes, encode
 from volta3d.cohort.contract import Contract
 from volta3d.files import atomic_folder, content_hash, sha256, write_json
-from volta3d.prepare import intensity
+from volta3d.prepare.brainmask import find_mask
 from volta3d.prepare.findings import Finding, Refused
-from volta3d.prepare.foreground import find_foreground
-from volta3d.prepare.geometry import mapping_to, plan_grid, to_ras
-from volta3d.prepare.labels import brain_volume, lost_labels, read_labels
-from volta3d.prepare.nifti import read_nifti
 from volta3d.prepare.qc import mosaic, write_png
-from volta3d.prepare.resample import resample, resample_nearest
 from volta3d.prepare.scan import Scan
+from volta3d.prepare.volume import Prepared, prepare_scan
 
 FACTS, PICTURE = "facts.json", "picture.png"
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A prepared scan in memory.
-
-    Args:
-        volume: float32 [D, H, W] in the contract's value range.
-        label: uint16 [D, H, W] or None.
-        affine: 4x4 from voxels of the cube to world mm.
-        foreground_mm3, brain_mm3: volumes measured on the native grid; brain NaN if unknown.
-        findings: what was noticed.
-    """
-
-    volume: np.ndarray
-    label: np.ndarray | None
-    affine: np.ndarray
-    foreground_mm3: float
-    brain_mm3: float
-    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True)
@@ -54,42 +28,6 @@ class Outcome:
     source_sha256: str = ""
     refused: Finding | None = None
     fresh: bool = False
-
-
-def prepare_scan(source: Path, contract: Contract, label: Path | None = None) -> Prepared:
-    """Prepare one scan in memory.
-
-    Raises:
-        Refused: with the reason and the way to fix it.
-    """
-    image = read_nifti(source)
-    findings = list(image.findings)
-    view, affine = to_ras(image.data, image.affine)
-    with np.errstate(over="ignore"):  # becomes infinite, which is mended or refused next
-        data = np.ascontiguousarray(view, np.float32)
-    data, mended = intensity.mend(data)
-    low, high, noticed = intensity.limits(data, contract.percentiles)
-    data = np.clip(data, np.float32(low), np.float32(high))
-    foreground = find_foreground(data, affine)
-    grid, planned = plan_grid(data.shape, affine, foreground, contract)
-    findings += mended + noticed + planned
-    shape = (contract.size,) * 3
-    mapping = mapping_to(affine, grid)
-    volume = resample(data, mapping, shape, outside=low)
-    if contract.scaling == "range":
-        volume = intensity.to_range(volume, low, high)
-    else:
-        inside = resample_nearest(
-            foreground.mask.astype(np.uint8), mapping_to(foreground.affine, grid), shape
-        )
-        volume = intensity.to_zscore(volume, inside > 0)
-    prepared, brain = None, math.nan
-    if label is not None:
-        labels, about = read_labels(label, affine, data.shape)
-        brain = brain_volume(labels, affine)
-        prepared = resample_nearest(labels, mapping, shape)
-        findings += about + lost_labels(labels, prepared)
-    return Prepared(volume, prepared, grid, foreground.mm3, brain, tuple(findings))
 
 
 def make_piece(
@@ -105,7 +43,9 @@ def make_piece(
     """
     try:
         digest = sha256(scan.source)
-        key = piece_key(digest, sha256(scan.label) if scan.label else "", contract)
+        mask = find_mask(scan.source) if contract.skull_strip == "mask" else None
+        label, stripped = label_digest(scan), sha256(mask) if mask else ""
+        key = piece_key(digest, label, contract, mask_sha256=stripped)
         if key in known or (pieces / key).is_dir():
             return Outcome(key, digest)
         prepared = prepare_scan(scan.source, contract, scan.label)
@@ -125,10 +65,12 @@ def make_piece(
     return Outcome(key, digest, fresh=True)
 
 
-def piece_key(source_sha256: str, label_sha256: str, contract: Contract) -> str:
+def piece_key(
+    source_sha256: str, label_sha256: str, contract: Contract, *, mask_sha256: str = ""
+) -> str:
     """What the content of a piece depends on, as a hash."""
     given = [source_sha256, label_sha256, contract.software, contract.preparation()]
-    return content_hash(given)
+    return content_hash([*given, mask_sha256] if mask_sha256 else given)
 
 
 def _publish(prepared: Prepared, contract: Contract, folder: Path) -> None:
