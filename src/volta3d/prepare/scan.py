@@ -8,10 +8,35 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from volta3d.prepare.findings import Finding
 
+if TYPE_CHECKING:
+    from volta3d.prepare.dicom.series import Series
+
 LONGEST = 80
+
+
+@dataclass(frozen=True)
+class MergedLabel:
+    """One label map that is kept in several files, each of them a mask of one structure.
+
+    Args:
+        parts: the value that the voxels of a mask get, and its file.
+    """
+
+    parts: tuple[tuple[int, Path], ...]
+
+
+Label = Path | MergedLabel
+
+
+def label_files_of(label: Label | None) -> tuple[Path, ...]:
+    """The files of a label map; none without one."""
+    if isinstance(label, MergedLabel):
+        return tuple(path for _, path in label.parts)
+    return () if label is None else (label,)
 
 
 @dataclass(frozen=True)
@@ -19,7 +44,7 @@ class Scan:
     """One T1w scan of a source.
 
     Args:
-        source: its file.
+        source: its file, or the first of its DICOM files.
         scan_id: ``<dataset>_<participant>[_<session>][_<run>...]``, safe as a file name.
         participant_id: the same for all scans of one person within the data set.
         session, dataset, site, diagnosis: text, empty when unknown.
@@ -29,6 +54,7 @@ class Scan:
         label_names: names of the label map's values.
         synthetic: whether its data set says that it is not a real scan.
         findings: what the layout noticed.
+        series: the DICOM series it is converted from when it is opened (``prepare.source``).
     """
 
     source: Path
@@ -41,10 +67,11 @@ class Scan:
     sex: str = ""
     age: float = math.nan
     diagnosis: str = ""
-    label: Path | None = None
+    label: Label | None = None
     label_names: Mapping[int, str] = field(default_factory=dict)
     synthetic: bool = False
     findings: tuple[Finding, ...] = ()
+    series: Series | None = None
 
 
 @dataclass(frozen=True)

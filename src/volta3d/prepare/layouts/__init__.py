@@ -9,10 +9,14 @@ from pathlib import Path
 from types import ModuleType
 
 from volta3d.errors import CohortError, UsageError, nearest
-from volta3d.prepare.layouts import bids, folder
+from volta3d.prepare.layouts import bids, dicom, folder
 from volta3d.prepare.scan import Discovery
 
-LAYOUTS: dict[str, ModuleType] = {"bids": bids, "folder": folder}  # tried in this order
+LAYOUTS: dict[str, ModuleType] = {
+    "bids": bids,
+    "folder": folder,
+    "dicom": dicom,
+}  # tried in this order
 
 
 def detect(path: Path) -> str:
@@ -25,11 +29,18 @@ def detect(path: Path) -> str:
         raise CohortError("No such file or folder", where=path, fix="Check the path")
     for name, layout in LAYOUTS.items():
         if layout.matches(path):
+            if name == "folder" and path.is_dir() and dicom.matches(path):
+                raise CohortError(
+                    "Both NIfTI and DICOM files; which of them are the scans is not guessed",
+                    where=path,
+                    fix="Add --layout folder or --layout dicom",
+                )
             return name
     raise CohortError(
         "No scans found",
         where=path,
-        fix="Give a BIDS folder with *_T1w.nii.gz files, or a folder with NIfTI files (.nii.gz)",
+        fix="Give a BIDS folder with *_T1w.nii.gz files, a folder with NIfTI files (.nii.gz), or "
+        "a folder or zip with DICOM files",
     )
 
 

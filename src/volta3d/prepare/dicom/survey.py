@@ -1,0 +1,189 @@
+"""Triage: which series of a source are T1-weighted volumes, and why the others are not taken."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from volta3d.prepare.checks import MAX_VOXELS
+from volta3d.prepare.dicom.files import Found, Located, Opener, find
+from volta3d.prepare.dicom.geometry import stack
+from volta3d.prepare.dicom.header import EXPORT, NATIVE, Frame, Header, read_header
+from volta3d.prepare.dicom.series import Series
+from volta3d.prepare.dicom.vocabulary import is_t1
+from volta3d.prepare.findings import Finding, Refused
+
+DIRECTORY = "1.2.840.10008.1.3.10"
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+RLE = "1.2.840.10008.1.2.5"
+# what this build of dcm2niix decodes: JPEG baseline and lossless, JPEG-LS, JPEG 2000
+CONVERTER_DECODES = {f"1.2.840.10008.1.2.4.{n}" for n in ("50", "57", "70", "80", "81", "90", "91")}
+PROJECTIONS = {
+    "MIP", "MINIP", "PROJECTION IMAGE", "SUBTRACTION", "SUBTRACT", "MPR", "CSA MPR", "CSAPARALLEL",
+    "REFORMATTED", "SCREEN SAVE",
+}  # fmt: skip
+PARTS = {
+    "P": "phase", "PHASE": "phase", "PHASE MAP": "phase", "PHASE_MAP": "phase", "R": "real",
+    "REAL": "real", "I": "imaginary", "IMAGINARY": "imaginary",
+}  # fmt: skip
+MAPS = {"ADC", "FA", "TRACEW", "FMRI", "MOSAIC", "DIFFUSION"}
+NOTHING_TO_DO = "Nothing to do, unless it should have been a T1-weighted scan"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a source holds.
+
+    Args:
+        series: those that can become scans, in the order of their first files.
+        refused: everything else that was DICOM, with the reason.
+        strays: files that are not DICOM.
+        objects: DICOM files without a picture (directories, reports, presentation states).
+    """
+
+    series: tuple[Series, ...]
+    refused: tuple[tuple[Path, Finding], ...]
+    strays: int = 0
+    objects: int = 0
+
+
+def survey(root: Path) -> Survey:
+    """Read every header below ``root`` (a folder, a zip or a file) and sort the series out.
+
+    Only headers are read, nothing is written. Of several echoes the shortest is taken.
+    """
+    groups: dict[tuple[str, str], list[tuple[Header, Frame]]] = {}
+    objects = 0
+    with Opener() as opener:
+        found = find(root, opener)
+        refused = list(found.refused)
+        for header in _headers(found, opener, refused):
+            if header is None:
+                objects += 1
+                continue
+            part = next((PARTS[w] for w in sorted(header.words) if w in PARTS), "")
+            key = (header.series or header.frames[0].file.name, part)
+            groups.setdefault(key, []).extend((header, frame) for frame in header.frames)
+    series = []
+    for (_, part), members in groups.items():
+        candidate = Series(tuple(f for _, f in members), members[0][0], root)
+        try:
+            series.append(_judge(candidate, [h for h, _ in members], part))
+        except Refused as error:
+            refused.append((candidate.path, error.finding))
+    ignored = found.strays + objects
+    if ignored:
+        what = f"{found.strays} files that are not DICOM and {objects} without a picture ignored"
+        series = [_noting(s, Finding("info", "stray-files", what)) for s in series]
+    return Survey(tuple(series), tuple(refused), found.strays, objects)
+
+
+def _headers(
+    found: Found, opener: Opener, refused: list[tuple[Path, Finding]]
+) -> Iterator[Header | None]:
+    broken: list[tuple[Located, Finding]] = []
+    for located in found.files:
+        try:
+            with opener.open(located) as stream:
+                yield read_header(stream, located)
+        except Refused as error:
+            broken.append((located, error.finding))
+        except (OSError, zipfile.BadZipFile, EOFError):
+            finding = Finding("error", "unreadable", "Cannot be read", "Restore the file")
+            broken.append((located, finding))
+    refused += [(located.path, finding) for located, finding in broken]
+
+
+def _judge(series: Series, headers: list[Header], part: str) -> Series:
+    """The series, reduced to the planes wanted, with what was noticed.
+
+    Raises:
+        Refused: it isn't a T1-weighted volume, or is one that cannot be converted faithfully.
+    """
+    _check_pictures(headers)
+    if part:
+        what = f"A {part} picture, not a magnitude"
+        raise Refused("not-magnitude", what, NOTHING_TO_DO)
+    _check_purpose(series)
+    series = _one_echo(series)
+    findings = list(_notes(series))
+    header = series.header
+    if any((h.rows, h.columns) != (header.rows, header.columns) for h in headers):
+        raise Refused("mixed-sizes", "Pictures of different size in one series", EXPORT)
+    if header.rows * header.columns * len(series.frames) > MAX_VOXELS:
+        raise Refused("too-large", f"{len(series.frames)} planes of impossible size", EXPORT)
+    findings += stack(series.frames, header.rows, header.columns).findings
+    return _noting(series, *findings)
+
+
+def _check_pictures(headers: Iterable[Header]) -> None:
+    for header in headers:
+        if header.sop_class.startswith(SECONDARY_CAPTURE):
+            what = "A secondary capture: a picture of a screen or a document"
+            raise Refused("secondary-capture", what, NOTHING_TO_DO)
+        if header.samples != 1 or header.photometric not in ("MONOCHROME1", "MONOCHROME2"):
+            raise Refused("rgb", "Colour pictures, not a scan", NOTHING_TO_DO)
+        if header.modality != "MR":
+            raise Refused("not-mr", "Not magnetic resonance", NOTHING_TO_DO)
+        if header.burned_in:
+            what = "The header says that names or dates are burned into the pictures"
+            raise Refused("burned-in", what, "Use the original series, or have it cleaned")
+        if header.bits not in (8, 16):
+            raise Refused("no-decoder", f"Voxels of {header.bits} bits", EXPORT)
+        decoded = NATIVE | CONVERTER_DECODES | {RLE, ""}
+        if header.transfer_syntax not in decoded:
+            raise Refused("no-decoder", "No decoder for how the pictures are compressed", EXPORT)
+
+
+def _check_purpose(series: Series) -> None:
+    header, words = series.header, series.header.words
+    if "LOCALIZER" in words or "localiser" in header.hints:
+        raise Refused("localiser", "A localiser", NOTHING_TO_DO)
+    if words & PROJECTIONS:
+        what = "A projection, a reformat or a subtraction, not the acquired volume"
+        raise Refused("derived", what, "Give the original series")
+    if words & MAPS or "inversion-pair" in header.hints:
+        raise Refused("not-t1", "A map or a part of a set, not a T1-weighted scan", NOTHING_TO_DO)
+    echo = min((f.echo_time for f in series.frames), default=0.0)
+    if is_t1(header.hints, echo, header.repetition_time, header.inversion_time) is False:
+        raise Refused("not-t1", "Not T1-weighted by its description or timing", NOTHING_TO_DO)
+
+
+def _one_echo(series: Series) -> Series:
+    """The planes of the shortest echo."""
+    echoes = sorted({round(f.echo_time, 2) for f in series.frames if f.echo_time == f.echo_time})
+    if len(echoes) < 2:
+        return series
+    kept = tuple(f for f in series.frames if round(f.echo_time, 2) == echoes[0])
+    what = f"{len(echoes)} echoes; took the shortest, {echoes[0]:g} ms"
+    note = Finding("info", "multi-echo", what)
+    return Series(kept, series.header, series.root, (*series.findings, note))
+
+
+def _notes(series: Series) -> Iterator[Finding]:
+    header, echo = series.header, series.frames[0].echo_time
+    if is_t1(header.hints, echo, header.repetition_time, header.inversion_time) is None:
+        what = "Neither description nor timing says whether this is T1-weighted"
+        yield Finding("warning", "weighting-unknown", what, "Look at it in qc/index.html")
+    if "DERIVED" in header.words:
+        what = "Derived pictures: processed after reconstruction"
+        yield Finding("warning", "derived", what, "Use the original series if there is one")
+    if "SECONDARY" in header.words:
+        what = "Secondary pictures: text may be burned in"
+        yield Finding("warning", "perhaps-burned-in", what, "Look at it in qc/index.html")
+    if header.contrast:
+        what = "A contrast agent was given"
+        yield Finding("warning", "contrast-agent", what, "Don't mix with scans without one")
+    if header.lossy:
+        yield Finding("warning", "lossy", "Compressed with loss before it came here")
+    numbers = sorted({f.instance for f in series.frames if f.instance > 0})
+    several = any(f.code == "multi-echo" for f in series.findings)
+    if not several and len(numbers) > 1 and numbers[-1] - numbers[0] + 1 > len(numbers):
+        what = "Numbers are missing among the instances, though the slices are regular"
+        yield Finding("warning", "instance-gap", what, "Check that the series is complete")
+
+
+def _noting(series: Series, *findings: Finding) -> Series:
+    return Series(series.frames, series.header, series.root, (*series.findings, *findings))

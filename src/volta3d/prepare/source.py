@@ -1,0 +1,49 @@
+"""A scan as a NIfTI file, whatever it is stored as, and what its content hashes to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from volta3d.files import sha256
+from volta3d.prepare.findings import Finding
+from volta3d.prepare.scan import Scan
+
+
+@contextmanager
+def as_nifti(scan: Scan, work: Path | None = None) -> Iterator[tuple[Path, tuple[Finding, ...]]]:
+    """Yield a NIfTI file of the scan and what its conversion noticed.
+
+    A NIfTI scan is its own file. A DICOM series is converted into a temporary folder that is
+    removed when the context ends.
+
+    Args:
+        scan: of a layout.
+        work: where temporary folders are made; the system's place for them if None.
+
+    Raises:
+        Refused: the series cannot be converted.
+    """
+    if scan.series is None:
+        yield scan.source, ()
+        return
+    from volta3d.prepare.dicom.convert import convert
+
+    if work is not None:
+        work.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="converted-", dir=work) as folder:
+        target = Path(folder) / "scan.nii"
+        findings = convert(scan.series, target)
+        yield target, findings
+
+
+def source_sha256(scan: Scan) -> str:
+    """The SHA-256 of a scan's file, or of all files of its series.
+
+    Raises:
+        OSError: it cannot be read.
+        Refused: a damaged archive.
+    """
+    return sha256(scan.source) if scan.series is None else scan.series.sha256()
