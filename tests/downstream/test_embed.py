@@ -89,7 +89,7 @@ def test_batch_size_changes_nothing(encoder_folder: Path, cohort: Cohort) -> Non
 
 
 def test_raw_scans_are_prepared_on_the_way(encoder_folder: Path, tmp_path: Path) -> None:
-    from volta3d.prepare.piece import prepare_scan
+    from volta3d.prepare.volume import prepare_scan
 
     scans = [head(tmp_path / f"scan{i}.nii.gz", seed=i) for i in range(2)]
     table = embed(encoder_folder, scans)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,10 @@ from volta3d.cohort.participants import COLUMNS, complete
 from volta3d.cohort.store import CONTRACT, Cohort
 from volta3d.downstream.encoder import LoadedEncoder, check_contract
 from volta3d.errors import UsageError, VoltaError
-from volta3d.files import sha256
 from volta3d.prepare.findings import Finding, Refused
 from volta3d.prepare.layouts import discover
 from volta3d.prepare.scan import Scan, plain
-from volta3d.prepare.volume import prepare_scan
+from volta3d.prepare.source import prepare_source, source_sha256
 
 
 @dataclass
@@ -99,13 +98,13 @@ class Source:
 
     def _prepare(self, scan: Scan) -> tuple[pd.DataFrame, np.ndarray]:
         contract = self.encoder.contract
-        prepared = prepare_scan(scan.source, contract)
+        prepared = prepare_source(replace(scan, label=None), contract)
         codes = [f.code for f in (*scan.findings, *prepared.findings)]
         row = {
             **{c: getattr(scan, c, "") for c in COLUMNS},
             "label_file": "",
             "source": plain(str(scan.source)),
-            "source_sha256": sha256(scan.source),
+            "source_sha256": source_sha256(scan),
             "foreground_mm3": prepared.foreground_mm3,
             "brain_mm3": prepared.brain_mm3,
             "findings": ";".join(dict.fromkeys(codes)),

@@ -15,9 +15,11 @@ from volta3d.prepare.brainmask import find_mask
 from volta3d.prepare.findings import Finding, Refused
 from volta3d.prepare.qc import mosaic, write_png
 from volta3d.prepare.scan import Scan
-from volta3d.prepare.volume import Prepared, prepare_scan
+from volta3d.prepare.source import prepare_source, source_sha256
+from volta3d.prepare.volume import Prepared
 
 FACTS, PICTURE = "facts.json", "picture.png"
+CONVERTED = "converted"  # beside the pieces: a folder for files that live as long as one scan
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,13 @@ def make_piece(
         VoltaError: the piece cannot be written.
     """
     try:
-        digest = sha256(scan.source)
+        digest = source_sha256(scan)
         mask = find_mask(scan.source) if contract.skull_strip == "mask" else None
         label, stripped = label_digest(scan), sha256(mask) if mask else ""
         key = piece_key(digest, label, contract, mask_sha256=stripped)
         if key in known or (pieces / key).is_dir():
             return Outcome(key, digest)
-        prepared = prepare_scan(scan.source, contract, scan.label)
+        prepared = prepare_source(scan, contract, pieces.parent / CONVERTED)
     except Refused as error:
         return Outcome(refused=error.finding)
     except OSError as error:
@@ -61,7 +63,7 @@ def make_piece(
         what = f"Unforeseen {type(error).__name__}: {error}"
         fix = "Look at the scan; if it opens elsewhere, please report this"
         return Outcome(refused=Finding("error", "unforeseen", " ".join(what.split()), fix))
-    _publish(prepared, contract, pieces / key)
+    _publish(scan, prepared, contract, pieces / key)
     return Outcome(key, digest, fresh=True)
 
 
@@ -73,7 +75,7 @@ def piece_key(
     return content_hash([*given, mask_sha256] if mask_sha256 else given)
 
 
-def _publish(prepared: Prepared, contract: Contract, folder: Path) -> None:
+def _publish(scan: Scan, prepared: Prepared, contract: Contract, folder: Path) -> None:
     facts: dict[str, Any] = {
         "affine": prepared.affine.tolist(),
         "foreground_mm3": prepared.foreground_mm3,
@@ -81,6 +83,8 @@ def _publish(prepared: Prepared, contract: Contract, folder: Path) -> None:
         "findings": [f.content() for f in prepared.findings],
         "has_label": prepared.label is not None,
     }
+    if scan.series is not None:
+        facts["acquisition"] = scan.series.acquisition
     with atomic_folder(folder) as temporary:
         stored = create_cubes(temporary / VOLUMES, 1, contract.size, contract.storage)
         stored[0] = encode(prepared.volume, contract)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from volta3d.cohort.contract import Contract
 from volta3d.files import sha256
 from volta3d.prepare.findings import Finding
 from volta3d.prepare.scan import Scan
+from volta3d.prepare.volume import Prepared, prepare_scan
 
 
 @contextmanager
@@ -37,6 +40,22 @@ def as_nifti(scan: Scan, work: Path | None = None) -> Iterator[tuple[Path, tuple
         target = Path(folder) / "scan.nii"
         findings = convert(scan.series, target)
         yield target, findings
+
+
+def prepare_source(scan: Scan, contract: Contract, work: Path | None = None) -> Prepared:
+    """Prepare one scan in memory, whatever it is stored as.
+
+    Args:
+        scan: of a layout.
+        contract: how.
+        work: as ``as_nifti``.
+
+    Raises:
+        Refused: with the reason and the way to fix it.
+    """
+    with as_nifti(scan, work) as (nifti, noticed):
+        prepared = prepare_scan(nifti, contract, scan.label)
+    return replace(prepared, findings=(*noticed, *prepared.findings))
 
 
 def source_sha256(scan: Scan) -> str:
