@@ -16,8 +16,8 @@ from volta3d.prepare.checks import voxel_sizes
 from volta3d.prepare.findings import Refused
 from volta3d.prepare.foreground import COARSE_MM, find_foreground, otsu
 from volta3d.prepare.geometry import mapping_to, plan_grid, same_grid, to_ras
-from volta3d.prepare.volume import prepare_scan
 from volta3d.prepare.resample import blur, resample, resample_nearest
+from volta3d.prepare.volume import prepare_scan
 
 Make = Callable[..., Path]
 

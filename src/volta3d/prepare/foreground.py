@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,11 +50,11 @@ def find_foreground(data: np.ndarray, affine: np.ndarray) -> Foreground:
     blocks = [max(1, round(COARSE_MM / z)) for z in voxel_sizes(affine)]
     coarse = average(data, blocks)
     mask = coarse > otsu(coarse)
-    opened = ndimage.binary_opening(mask) if min(mask.shape) > 8 else mask
+    opened = _opened(mask) if min(mask.shape) > 8 else mask
     mask = _largest(opened if opened.any() else mask)
     if not mask.any():
         raise Refused("no-foreground", "No head stands out", "Look at the scan")
-    mask = ndimage.binary_fill_holes(mask)
+    mask = _filled(mask)
     grid = affine.copy()
     grid[:3, :3] = affine[:3, :3] * blocks
     grid[:3, 3] = affine[:3, :3] @ ((np.array(blocks) - 1) / 2) + affine[:3, 3]
@@ -110,9 +110,45 @@ def _largest(mask: np.ndarray) -> np.ndarray:
     return largest
 
 
+def _opened(mask: np.ndarray) -> np.ndarray:
+    """Opened with the cross of six neighbours; outside of the volume is nothing."""
+    eroded = np.pad(mask, 1)
+    for neighbour in _neighbours(np.pad(mask, 1)):
+        eroded[1:-1, 1:-1, 1:-1] &= neighbour
+    opened: np.ndarray = eroded[1:-1, 1:-1, 1:-1].copy()
+    for neighbour in _neighbours(eroded):
+        opened |= neighbour
+    return opened
+
+
+def _neighbours(padded: np.ndarray) -> Iterator[np.ndarray]:
+    """What lies one step before and behind every voxel along each axis."""
+    core = slice(1, -1)
+    for axis in range(3):
+        for shifted in (slice(None, -2), slice(2, None)):
+            yield padded[tuple(shifted if a == axis else core for a in range(3))]
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    """With every hole that no path of face neighbours joins to the outside filled."""
+    parts, _ = ndimage.label(~mask)
+    outside = np.zeros(parts.max() + 1, bool)
+    for axis in range(3):
+        for end in (0, -1):
+            outside[np.take(parts, end, axis=axis)] = True
+    outside[0] = False
+    filled: np.ndarray = ~outside[parts]
+    return filled
+
+
 def _box(mask: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The axis-aligned box in world mm around the outer faces of the mask's voxels."""
-    shell = mask & ~ndimage.binary_erosion(mask)
-    centres = np.argwhere(shell) @ affine[:3, :3].T + affine[:3, 3]
+    lines = mask.any(axis=2)
+    at = np.argwhere(lines)
+    held = mask[lines]
+    # the ends of every line along the last axis: no other voxel can be an extreme
+    ends = [held.argmax(axis=1), mask.shape[2] - 1 - held[:, ::-1].argmax(axis=1)]
+    extremes = np.concatenate([np.column_stack([at, end]) for end in ends])
+    centres = extremes @ affine[:3, :3].T + affine[:3, 3]
     half = np.abs(affine[:3, :3]).sum(axis=1) / 2
     return centres.min(axis=0) - half, centres.max(axis=0) + half

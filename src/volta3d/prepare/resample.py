@@ -9,9 +9,11 @@ scipy interpolates.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from scipy import ndimage
+from threadpoolctl import ThreadpoolController
 
 PARALLEL = 1e-4  # voxels by which a "parallel" grid may drift over the whole volume
 PLANES, ROWS, COLUMNS = 2, 16, 32  # of a band's blocks: small enough for a core's cache
@@ -87,7 +89,8 @@ def apply_along_axes(
     """``matrices[a]`` [m_a, n_a] applied along axis a of ``data - offset`` [n_0, n_1, n_2].
 
     Meant for banded matrices: only the columns that a block of rows uses are multiplied, so the
-    cost grows with the bands, and no copy of the volume is made.
+    cost grows with the bands, and no copy of the volume is made. On one thread: the products are so
+    small that several would mostly wait for each other.
 
     Returns:
         float32 [m_0, m_1, m_2].
@@ -99,18 +102,24 @@ def apply_along_axes(
     m0, m1, m2 = (len(m) for m in matrices)
     out = np.empty((m0, m1, m2), np.float32)
     rows = np.empty((PLANES, m1, n2), np.float32)
-    for to, used, weights in first:
-        slab = data[used].reshape(-1, n1 * n2)
-        if offset:
-            slab = slab - np.float32(offset)
-        planes = (weights @ slab).reshape(-1, n1, n2)
-        part = rows[: len(planes)]
-        for to1, used1, weights1 in second:
-            np.matmul(weights1, planes[:, used1], out=part[:, to1])
-        flat, target = part.reshape(-1, n2), out[to].reshape(-1, m2)
-        for to2, used2, weights2 in third:
-            target[:, to2] = flat[:, used2] @ weights2.T
+    with _blas().limit(limits=1, user_api="blas"):
+        for to, used, weights in first:
+            slab = data[used].reshape(-1, n1 * n2)
+            if offset:
+                slab = slab - np.float32(offset)
+            planes = (weights @ slab).reshape(-1, n1, n2)
+            part = rows[: len(planes)]
+            for to1, used1, weights1 in second:
+                np.matmul(weights1, planes[:, used1], out=part[:, to1])
+            flat, target = part.reshape(-1, n2), out[to].reshape(-1, m2)
+            for to2, used2, weights2 in third:
+                target[:, to2] = flat[:, used2] @ weights2.T
     return out
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def _blocks(matrix: np.ndarray, size: int) -> list[tuple[slice, slice, np.ndarray]]:
