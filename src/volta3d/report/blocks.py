@@ -35,6 +35,21 @@ class Exhibit:
 
 
 @dataclass(frozen=True)
+class Viewer:
+    """A frame in which one of several pages can be looked at; it loads when it is unfolded.
+
+    Attributes:
+        id: of the frame, unique in the page.
+        title: what can be done there.
+        pages: (name, address relative to the page), the first is shown first.
+    """
+
+    id: str
+    title: str
+    pages: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
 class Section:
     """One heading of the page; ``sentences`` say plainly what could not be shown."""
 
@@ -44,6 +59,7 @@ class Section:
     sentences: list[str] = field(default_factory=list)
     charts: list[Exhibit] = field(default_factory=list)
     pictures: list[Exhibit] = field(default_factory=list)
+    viewer: Viewer | None = None
     tables: list[Table] = field(default_factory=list)
     paragraphs: list[Paragraph] = field(default_factory=list)
     references: list[str] = field(default_factory=list)

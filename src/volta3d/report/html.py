@@ -6,13 +6,14 @@ import base64
 import hashlib
 import itertools
 import re
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-TEMPLATES = ("page.html", "parts.html")
+TEMPLATES = ("page.html", "parts.html", "viewer.html")
 
 
 def render(content: dict[str, Any]) -> str:
@@ -25,25 +26,61 @@ def render(content: dict[str, Any]) -> str:
     pictures from beside it and nothing else, and run only that one script.
     """
     script = _template("script.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        "default-src 'none'; img-src 'self' file: data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    policy = _policy([script], "img-src 'self' file: data:; frame-src 'self' file:")
+    page = (
+        _environment()
+        .get_template("page.html")
+        .render(**content, style=_ours("style.css"), script=_ours("script.js"), policy=policy)
     )
-    environment = Environment(
+    return _apart(page)
+
+
+def render_viewer(content: dict[str, Any], engine: str) -> str:
+    """The page of one scan.
+
+    Args:
+        content: what ``templates/viewer.html`` names.
+        engine: the script that draws slices.
+
+    Its content security policy lets it load nothing at all, not even from beside it.
+    """
+    script = _template("viewer.js")
+    return (
+        _environment()
+        .get_template("viewer.html")
+        .render(
+            **{**content, "parameters": Markup(content["parameters"])},  # noqa: S704 - numbers
+            style=_ours("style.css") + _ours("viewer.css"),
+            engine=Markup(engine),  # noqa: S704 - a library's file
+            script=_ours("viewer.js"),
+            policy=_policy([engine, script], "img-src data:"),
+        )
+    )
+
+
+def _environment() -> Environment:
+    return Environment(
         loader=DictLoader({name: _template(name) for name in TEMPLATES}),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("page.html").render(
-        **content,
-        style=Markup(_template("style.css")),  # noqa: S704 - ours, without any data in it
-        script=Markup(script),  # noqa: S704 - ours, without any data in it
-        policy=policy,
+
+
+def _policy(scripts: Sequence[str], rest: str) -> str:
+    """Nothing but what ``rest`` allows, styles in the page, and exactly these scripts."""
+    digests = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return (
+        f"default-src 'none'; {rest}; style-src 'unsafe-inline'; script-src {allowed}; "
+        "base-uri 'none'; form-action 'none'"
     )
-    return _apart(page)
+
+
+def _ours(name: str) -> Markup:
+    """A style or script of ours, which holds no data."""
+    return Markup(_template(name))  # noqa: S704
 
 
 def _apart(page: str) -> str:

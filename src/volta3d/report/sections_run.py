@@ -24,6 +24,7 @@ from volta3d.report.runfolder import Points, Run
 from volta3d.report.style import SERIES, number
 from volta3d.report.tables import monitor_table
 from volta3d.report.verdict import RANK_WARNING, limits_of, standardised
+from volta3d.report.viewer_of_run import reconstruction_viewer
 
 MOST_SCANS = 4
 RADIOLOGICAL = (
@@ -353,6 +354,7 @@ def _reconstructions(run: Run, prefix: str, images: Path) -> Section:
         "free to do anything. " + side_words,
         sentences=sentences,
         pictures=pictures,
+        viewer=reconstruction_viewer(images.parent, prefix, last, scans=MOST_SCANS, sides=sides),
     )
 
 

@@ -1,8 +1,15 @@
-// Paper cannot unfold: open every <details> for printing and close them again afterwards.
 "use strict";
+// A viewer's page is heavy: it loads when its frame is unfolded for the first time.
+document.querySelectorAll("details.view").forEach((view) => {
+  view.addEventListener("toggle", () => {
+    const frame = view.querySelector("iframe");
+    if (view.open && !frame.hasAttribute("src")) frame.src = frame.dataset.src;
+  });
+});
+// Paper cannot unfold: open the other <details> for printing and close them again afterwards.
 let opened = [];
 addEventListener("beforeprint", () => {
-  opened = [...document.querySelectorAll("details:not([open])")];
+  opened = [...document.querySelectorAll("details:not([open]):not(.view)")];
   opened.forEach((d) => { d.open = true; });
 });
 addEventListener("afterprint", () => {
