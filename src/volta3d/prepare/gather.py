@@ -11,7 +11,7 @@ from volta3d.config import PrepareConfig
 from volta3d.errors import CohortError
 from volta3d.prepare.findings import Finding
 from volta3d.prepare.layouts import discover
-from volta3d.prepare.scan import Scan, slug
+from volta3d.prepare.scan import Scan, label_files_of, slug
 
 MIXED = Finding(
     "warning",
@@ -63,7 +63,7 @@ def sign(scans: Sequence[Scan], config: PrepareConfig) -> Contract:
             if slug(names.setdefault(index, name).lower()) != slug(name.lower()):
                 raise CohortError(
                     f"Label {index} means '{names[index]}' in one data set and '{name}' in another",
-                    where=scan.label or "",
+                    where=next(iter(label_files_of(scan.label)), ""),
                     fix="Prepare them into separate cohorts, or make their dseg.tsv agree",
                 )
     synthetic = any(s.synthetic for s in scans)

@@ -2,32 +2,101 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from volta3d.files import content_hash, sha256
 from volta3d.prepare.findings import Finding, Refused
 from volta3d.prepare.geometry import same_grid, to_ras
 from volta3d.prepare.nifti import read_nifti
+from volta3d.prepare.scan import Label, MergedLabel, Scan, label_files_of
 
 LARGEST = 65535
 PARCELS = 30
 BRAIN_MM3 = 400_000.0
+FEW = 10  # names; an atlas of many is rarely complete in one brain
 FIX = "Correct the label map, or take it out of the data set to prepare the scan without it"
 
 
 def read_labels(
-    path: Path, affine: np.ndarray, shape: tuple[int, ...]
+    label: Label, affine: np.ndarray, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, list[Finding]]:
     """A label map as uint16 [I, J, K] in the RAS order of its scan.
 
     Args:
-        path: its file.
+        label: its file, or its files when each structure has one.
         affine, shape: the grid of the scan after ``to_ras``.
 
     Raises:
-        Refused: unreadable, not whole numbers, or on another grid than its scan.
+        Refused: unreadable, not whole numbers, on another grid than its scan, or masks that
+            overlap or whose sides are swapped.
     """
+    if isinstance(label, MergedLabel):
+        return _merge(label, affine, shape)
+    return _read(label, affine, shape)
+
+
+def label_digest(scan: Scan) -> str:
+    """A hash of a scan's label map and of what its values are called; empty without one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    files = [sha256(path) for path in label_files_of(scan.label)]
+    if not files or (len(files) == 1 and not scan.label_names):
+        return "".join(files)
+    values = [v for v, _ in scan.label.parts] if isinstance(scan.label, MergedLabel) else []
+    return content_hash([files, values, sorted(scan.label_names.items())])
+
+
+def about_names(labels: np.ndarray | None, names: Mapping[int, str]) -> list[Finding]:
+    """Findings on values without a name, and on names without a voxel.
+
+    Args:
+        labels: a map in the cube, None for a scan without one.
+        names: of the data set's values; without any, nothing is said.
+    """
+    if labels is None or not names:
+        return []
+    present = {int(v) for v in np.unique(labels)} - {0}
+    strange, absent = sorted(present - set(names)), sorted(set(names) - present - {0})
+    findings = []
+    if strange:
+        what = f"Label values without a name: {', '.join(map(str, strange[:8]))}"
+        fix = "Name them in dseg.tsv, or correct the label map"
+        findings.append(Finding("warning", "unexpected-label", what, fix))
+    if absent and len(names) <= FEW:
+        what = f"No voxel of {', '.join(names[v] for v in absent)}"
+        findings.append(Finding("info", "absent-label", what))
+    return findings
+
+
+def _merge(
+    label: MergedLabel, affine: np.ndarray, shape: tuple[int, ...]
+) -> tuple[np.ndarray, list[Finding]]:
+    """Masks of one structure each as one map; a mask is where a file is above 0."""
+    merged, findings, middles = np.zeros(shape, np.uint16), list[Finding](), dict[int, float]()
+    for value, path in label.parts:
+        mask, found = _read(path, affine, shape)
+        findings += [f for f in found if f not in findings]
+        if (merged[mask > 0] > 0).any():
+            raise Refused("label-overlap", f"Label map {path.name} overlaps another one", FIX)
+        merged[mask > 0] = value
+        if mask.any():
+            voxel = [float(axis.mean()) for axis in np.nonzero(mask)]
+            middles[value] = float(affine[0] @ [*voxel, 1.0])
+    right, left = (middles.get(v) for v in label.sides) if label.sides else (None, None)
+    if right is not None and left is not None and right <= left:
+        what = "The mask called left lies to the right of the one called right"
+        raise Refused("label-sides", what, FIX)
+    return merged, findings
+
+
+def _read(
+    path: Path, affine: np.ndarray, shape: tuple[int, ...]
+) -> tuple[np.ndarray, list[Finding]]:
     try:
         image = read_nifti(path)
     except Refused as error:

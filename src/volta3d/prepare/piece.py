@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container
-from dataclasses import dataclass
+from collections.abc import Callable, Container
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from volta3d.cohort.contract import Contract
 from volta3d.files import atomic_folder, content_hash, sha256, write_json
 from volta3d.prepare.brainmask import find_mask
 from volta3d.prepare.findings import Finding, Refused
+from volta3d.prepare.labels import about_names, label_digest
 from volta3d.prepare.qc import mosaic, write_png
 from volta3d.prepare.scan import Scan
 from volta3d.prepare.source import prepare_source, source_sha256
@@ -43,14 +44,28 @@ def make_piece(
     Raises:
         VoltaError: the piece cannot be written.
     """
-    try:
+    prepared: Prepared | None = None
+
+    def work() -> Outcome:
+        nonlocal prepared
         digest = source_sha256(scan)
         mask = find_mask(scan.source) if contract.skull_strip == "mask" else None
         label, stripped = label_digest(scan), sha256(mask) if mask else ""
         key = piece_key(digest, label, contract, mask_sha256=stripped)
-        if key in known or (pieces / key).is_dir():
-            return Outcome(key, digest)
-        prepared = prepare_source(scan, contract, pieces.parent / CONVERTED)
+        if key not in known and not (pieces / key).is_dir():
+            prepared = prepare_source(scan, contract, pieces.parent / CONVERTED)
+        return Outcome(key, digest, fresh=prepared is not None)
+
+    outcome = attempt(work)
+    if prepared is not None and outcome.refused is None:
+        _publish(scan, prepared, contract, pieces / outcome.key)
+    return outcome
+
+
+def attempt(work: Callable[[], Outcome]) -> Outcome:
+    """Do something with a scan; whatever goes wrong with it becomes the outcome."""
+    try:
+        return work()
     except Refused as error:
         return Outcome(refused=error.finding)
     except OSError as error:
@@ -63,8 +78,6 @@ def make_piece(
         what = f"Unforeseen {type(error).__name__}: {error}"
         fix = "Look at the scan; if it opens elsewhere, please report this"
         return Outcome(refused=Finding("error", "unforeseen", " ".join(what.split()), fix))
-    _publish(scan, prepared, contract, pieces / key)
-    return Outcome(key, digest, fresh=True)
 
 
 def piece_key(

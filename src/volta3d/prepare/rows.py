@@ -12,7 +12,7 @@ import pandas as pd
 from volta3d.cohort.participants import COLUMNS, QUARANTINE_COLUMNS, complete
 from volta3d.prepare.findings import Finding
 from volta3d.prepare.piece import Outcome
-from volta3d.prepare.scan import Scan, plain, plain_path
+from volta3d.prepare.scan import Scan, label_files_of, plain, plain_path
 
 
 def participants_table(
@@ -40,7 +40,7 @@ def participants_table(
                 "sex": scan.sex,
                 "age": scan.age,
                 "diagnosis": scan.diagnosis,
-                "label_file": plain_path(scan.label) if scan.label else "",
+                "label_file": ";".join(plain_path(p) for p in label_files_of(scan.label)),
                 "source": plain_path(scan.source),
                 "source_sha256": outcome.source_sha256,
                 "foreground_mm3": known["foreground_mm3"],

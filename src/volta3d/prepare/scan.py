@@ -24,9 +24,12 @@ class MergedLabel:
 
     Args:
         parts: the value that the voxels of a mask get, and its file.
+        sides: the values of the right and of the left structure, when that is what the masks are:
+            a right one that does not lie to the right of the left one is refused.
     """
 
     parts: tuple[tuple[int, Path], ...]
+    sides: tuple[int, int] | None = None
 
 
 Label = Path | MergedLabel

@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from volta3d.errors import CohortError
 from volta3d.prepare.findings import Finding
 from volta3d.prepare.scan import plain
+from volta3d.prepare.xls import read_xls
 
 MISSING = {"", "n/a", "na", "nan", "none", "null", "unknown", "-", "."}
 SEX = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "woman": "F"}
@@ -22,6 +24,7 @@ SEX_COLUMNS = ("sex", "gender")
 SITE_COLUMNS = ("site", "center", "centre", "institution", "acquisition_site", "scanner_site")
 DIAGNOSIS_COLUMNS = ("diagnosis", "dx", "group", "diagnostic_group", "diagnosis_group")
 OLDEST = 120.0
+HEADER_BYTES = 2**16
 
 Row = Mapping[str, str]
 
@@ -41,23 +44,43 @@ def read_table(path: Path) -> list[Row]:
     """The rows of a table, column names in lower case, cells stripped, missing values empty.
 
     Tab, comma and semicolon are told apart by the header line; UTF-8 with or without a byte order
-    mark, UTF-16 with one, and Latin-1 are read.
+    mark, UTF-16 with one, and Latin-1 are read, and the first sheet of an .xls workbook.
 
     Raises:
         CohortError: unreadable, or not a table.
     """
-    try:
-        text = _decode(path.read_bytes())
-        first = text.splitlines()[0] if text.strip() else ""
-        delimiter = max("\t;,", key=first.count)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        lines = [[_cell(c) for c in line] for line in reader if any(c.strip() for c in line)]
-    except (OSError, csv.Error, UnicodeError) as error:
-        raise CohortError(f"A table cannot be read: {error}", where=path, fix="Fix it") from error
+    lines = read_xls(path) if path.suffix.lower() == ".xls" else _read_text(path)
+    lines = [[_cell(c) for c in line] for line in lines if any(c.strip() for c in line)]
     if not lines:
         return []
     names = [name.lower() for name in lines[0]]
     return [dict(zip(names, line, strict=False)) for line in lines[1:]]
+
+
+def table_columns(path: Path) -> frozenset[str]:
+    """The column names of a text table in lower case, from its first line; none if unreadable."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(HEADER_BYTES)
+        lines = _rows_of(_decode(start[: len(start) // 2 * 2]))
+        return frozenset(c.strip().strip("\ufeff").lower() for c in next(lines, []))
+    except (OSError, csv.Error, UnicodeError):
+        return frozenset()
+
+
+def _read_text(path: Path) -> list[list[str]]:
+    try:
+        return list(_rows_of(_decode(path.read_bytes())))
+    except (OSError, csv.Error, UnicodeError) as error:
+        raise CohortError(f"A table cannot be read: {error}", where=path, fix="Fix it") from error
+
+
+def _rows_of(text: str) -> Iterator[list[str]]:
+    told = re.match(r"sep=([;,\t])\r?\n", text, re.IGNORECASE)  # how Excel names its separator
+    text = text[told.end() :] if told else text
+    first = text.splitlines()[0] if text.strip() else ""
+    delimiter = told[1] if told else max("\t;,", key=first.count)
+    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
 
 
 def by_id(rows: Iterable[Row], column: str, prefix: str) -> tuple[dict[str, Row], set[str]]:

@@ -18,6 +18,7 @@ from volta3d.prepare.geometry import as_float, mapping_to, plan_grid, to_ras
 from volta3d.prepare.labels import brain_volume, lost_labels, read_labels
 from volta3d.prepare.nifti import read_nifti
 from volta3d.prepare.resample import resample, resample_nearest
+from volta3d.prepare.scan import Label
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Placed:
         return resample_nearest(self.foreground.mask.astype(np.uint8), mapping, shape) > 0
 
 
-def prepare_scan(source: Path, contract: Contract, label: Path | None = None) -> Prepared:
+def prepare_scan(source: Path, contract: Contract, label: Label | None = None) -> Prepared:
     """Prepare one scan in memory.
 
     Raises:
