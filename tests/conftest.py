@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
 import pytest
 import torch
 
 torch.set_num_threads(1)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """A folder for pictures of the pages that the browser tests open."""
-    parser.addoption("--screenshots", default="", help="folder for screenshots of the report")
+@pytest.fixture(scope="session")
+def dicom() -> ModuleType:
+    """The module ``dicom_series.py``: small DICOM series made from nothing."""
+    path = Path(__file__).with_name("dicom_series.py")
+    spec = importlib.util.spec_from_file_location("dicom_series", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from volta3d.prepare.dicom.converter import FIX, SECONDS, run_converter
-from volta3d.prepare.dicom.geometry import Stack, stack
+from volta3d.prepare.dicom.geometry import TILT_DEGREES, Stack, stack
 from volta3d.prepare.dicom.series import Series
 from volta3d.prepare.dicom.stage import Staged, checksum_of, stage
 from volta3d.prepare.findings import Finding, Refused
@@ -74,7 +74,7 @@ def _choose(
     for path in made:
         try:
             stored = _in_dicom_order(path, planes)
-            _compare(stored, written)
+            _compare(stored, planes, written)
         except Refused as error:
             reasons.append(error.finding)
             continue
@@ -90,7 +90,8 @@ def _choose(
 
 def _in_dicom_order(path: Path, planes: Stack) -> np.ndarray:
     image = read_nifti(path)
-    between = np.linalg.inv(_upright(planes)) @ image.affine
+    expected = _upright(planes) if planes.tilt > TILT_DEGREES else planes.affine
+    between = np.linalg.inv(expected) @ image.affine
     axes = np.rint(between[:3, :3]).astype(int)
     turned = np.abs(axes).sum(axis=0).tolist() == [1, 1, 1] == np.abs(axes).sum(axis=1).tolist()
     if not turned:
@@ -106,13 +107,21 @@ def _in_dicom_order(path: Path, planes: Stack) -> np.ndarray:
     for row in range(3):
         exact[row, order[row]] = axes[row, order[row]]
         exact[row, 3] = (planes.shape[row] - 1) if flips[row] else 0
-    _check_corners(image.affine, _upright(planes) @ exact, image.data.shape)
+    if planes.tilt <= TILT_DEGREES:
+        _check_corners(image.affine, expected @ exact, image.data.shape)
     return data[tuple(slice(None, None, -1 if f else 1) for f in flips)]
 
 
 def _upright(planes: Stack) -> np.ndarray:
-    """The affine a converter that ignores tilt would write; the true one when there is no tilt."""
-    return planes.affine
+    """The affine with the slices stacked along their normal, as a converter that ignores tilt does.
+
+    Of its result only the order of axes and slices is used, which the checksums prove.
+    """
+    affine = planes.affine.copy()
+    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    normal *= np.sign(normal @ affine[:3, 2]) / np.linalg.norm(normal)
+    affine[:3, 2] = normal * np.linalg.norm(affine[:3, 2])
+    return affine
 
 
 def _check_corners(found: np.ndarray, expected: np.ndarray, shape: tuple[int, ...]) -> None:
@@ -124,7 +133,10 @@ def _check_corners(found: np.ndarray, expected: np.ndarray, shape: tuple[int, ..
         raise Refused("converter-mismatch", what, FIX)
 
 
-def _compare(stored: np.ndarray, written: Staged) -> None:
+def _compare(stored: np.ndarray, planes: Stack, written: Staged) -> None:
+    if planes.tilt > TILT_DEGREES and None in written.checksums:
+        what = "Tilted slices that are compressed: their order cannot be checked"
+        raise Refused("gantry-tilt", what, "Export the series uncompressed")
     for number, checksum in enumerate(written.checksums):
         if checksum is not None and checksum_of(stored[:, :, number].T) != checksum:
             what = f"The converter's slice {number + 1} has other voxels than the DICOM file"

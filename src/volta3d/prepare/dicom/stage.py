@@ -18,7 +18,6 @@ from volta3d.prepare.dicom.files import Opener
 from volta3d.prepare.dicom.geometry import Stack
 from volta3d.prepare.dicom.header import EXPORT, NATIVE, Frame, quiet
 from volta3d.prepare.dicom.series import Series
-from volta3d.prepare.dicom.survey import RLE
 from volta3d.prepare.findings import Finding, Refused
 
 TAGS = (
@@ -174,14 +173,6 @@ def _slice(data: Any, syntax: str, index: int) -> Slice:
     from pydicom.encaps import get_frame
 
     packed = get_frame(raw, index, number_of_frames=count)
-    if syntax == RLE:
-        from pydicom.pixels.decoders.rle import _rle_decode_frame
-
-        plain = _rle_decode_frame(packed, *shape, 1, bits[0], "<")
-        stored = np.frombuffer(plain, f"<u{bits[0] // 8}", math.prod(shape))
-        return Slice(
-            _integers(stored.reshape(shape), bits), b"", EXPLICIT, bits, slope, intercept, inverted
-        )
     if not packed:
         raise Refused("truncated-pixels", "A slice without voxels", EXPORT)
     return Slice(None, packed, syntax, bits, slope, intercept, inverted)

@@ -17,9 +17,10 @@ from volta3d.prepare.findings import Finding, Refused
 
 DIRECTORY = "1.2.840.10008.1.3.10"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-RLE = "1.2.840.10008.1.2.5"
-# what this build of dcm2niix decodes: JPEG baseline and lossless, JPEG-LS, JPEG 2000
-CONVERTER_DECODES = {f"1.2.840.10008.1.2.4.{n}" for n in ("50", "57", "70", "80", "81", "90", "91")}
+# what dcm2niix decodes: run lengths, JPEG baseline and lossless, JPEG-LS, JPEG 2000
+CONVERTER_DECODES = {"1.2.840.10008.1.2.5"} | {
+    f"1.2.840.10008.1.2.4.{n}" for n in ("50", "57", "70", "80", "81", "90", "91")
+}
 PROJECTIONS = {
     "MIP", "MINIP", "PROJECTION IMAGE", "SUBTRACTION", "SUBTRACT", "MPR", "CSA MPR", "CSAPARALLEL",
     "REFORMATTED", "SCREEN SAVE",
@@ -132,7 +133,7 @@ def _check_pictures(headers: Iterable[Header]) -> None:
             raise Refused("burned-in", what, "Use the original series, or have it cleaned")
         if header.bits not in (8, 16):
             raise Refused("no-decoder", f"Voxels of {header.bits} bits", EXPORT)
-        decoded = NATIVE | CONVERTER_DECODES | {RLE, ""}
+        decoded = NATIVE | CONVERTER_DECODES | {""}
         if header.transfer_syntax not in decoded:
             raise Refused("no-decoder", "No decoder for how the pictures are compressed", EXPORT)
 
