@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from volta3d.cohort.contract import Contract
 from volta3d.files import atomic_folder, content_hash, sha256, write_json
 from volta3d.prepare.brainmask import find_mask
 from volta3d.prepare.findings import Finding, Refused
-from volta3d.prepare.labels import about_names, label_digest
+from volta3d.prepare.labels import label_digest
 from volta3d.prepare.qc import mosaic, write_png
 from volta3d.prepare.scan import Scan
 from volta3d.prepare.source import prepare_source, source_sha256
@@ -57,7 +57,7 @@ def make_piece(
         return Outcome(key, digest, fresh=prepared is not None)
 
     outcome = attempt(work)
-    if prepared is not None and outcome.refused is None:
+    if prepared is not None:
         _publish(scan, prepared, contract, pieces / outcome.key)
     return outcome
 

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from volta3d.cohort.contract import Contract
 from volta3d.files import sha256
 from volta3d.prepare.findings import Finding
+from volta3d.prepare.labels import about_names
 from volta3d.prepare.scan import Scan
 from volta3d.prepare.volume import Prepared, prepare_scan
 
@@ -55,7 +56,8 @@ def prepare_source(scan: Scan, contract: Contract, work: Path | None = None) -> 
     """
     with as_nifti(scan, work) as (nifti, noticed):
         prepared = prepare_scan(nifti, contract, scan.label)
-    return replace(prepared, findings=(*noticed, *prepared.findings))
+    named = about_names(prepared.label, scan.label_names)
+    return replace(prepared, findings=(*noticed, *prepared.findings, *named))
 
 
 def source_sha256(scan: Scan) -> str:
