@@ -23,7 +23,7 @@ SYNTHETIC = Finding("info", "synthetic", "Not a real scan")
 
 
 def gather(
-    sources: Sequence[Path | str], layout: str | None = None
+    sources: Sequence[Path | str], layout: str | None = None, table: Path | None = None
 ) -> tuple[list[Scan], list[tuple[Path, Finding]]]:
     """Each file once; data sets of one name told apart; synthetic scans marked as such.
 
@@ -38,7 +38,7 @@ def gather(
     files: set[Path] = set()
     names: set[str] = set()
     for source in sources:
-        discovery = discover(Path(source), layout)
+        discovery = discover(Path(source), layout, table)
         refused += discovery.refused
         new = [s for s in discovery.scans if s.source.resolve() not in files]
         files |= {s.source.resolve() for s in new}
@@ -51,7 +51,9 @@ def gather(
     return scans, refused
 
 
-def sign(scans: Sequence[Scan], config: PrepareConfig) -> Contract:
+def sign(
+    scans: Sequence[Scan], config: PrepareConfig, landmarks: tuple[float, ...] = ()
+) -> Contract:
     """The contract for these scans.
 
     Raises:
@@ -68,7 +70,7 @@ def sign(scans: Sequence[Scan], config: PrepareConfig) -> Contract:
                 )
     synthetic = any(s.synthetic for s in scans)
     named = dict(sorted(names.items()))
-    return Contract.from_config(config, synthetic=synthetic, label_names=named)
+    return Contract.from_config(config, synthetic=synthetic, label_names=named, landmarks=landmarks)
 
 
 def _rename(scan: Scan, dataset: str) -> Scan:

@@ -19,7 +19,9 @@ from volta3d.prepare.xls import read_xls
 
 MISSING = {"", "n/a", "na", "nan", "none", "null", "unknown", "-", "."}
 SEX = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "woman": "F"}
-AGE_COLUMNS = ("age", "age_years", "age_at_scan", "age_at_session")
+AGE_COLUMNS = (
+    "age", "age_years", "age_at_scan", "age_at_session", "age at scan", "ageatscan", "age_at_visit"
+)  # fmt: skip
 SEX_COLUMNS = ("sex", "gender")
 SITE_COLUMNS = ("site", "center", "centre", "institution", "acquisition_site", "scanner_site")
 DIAGNOSIS_COLUMNS = ("diagnosis", "dx", "group", "diagnostic_group", "diagnosis_group")
@@ -109,12 +111,13 @@ def person(rows: Iterable[Row], levels: Mapping[str, str] | None = None) -> Pers
 
     Args:
         rows: e.g. of the sessions table, then of the participants table.
-        levels: what codes of the sex column mean, from ``participants.json``. A number without
-            such an entry is never guessed: archives disagree on whether 1 is male.
+        levels: what codes of the sex column mean, from ``participants.json``. A number that
+            neither they nor the column's name (``sex (1=m, 2=f)``) explain is never guessed:
+            archives disagree on whether 1 is male.
     """
     given, findings = list(rows), []
-    text = _first(given, SEX_COLUMNS)
-    sex = SEX.get(text.lower(), SEX.get((levels or {}).get(text, "").lower(), ""))
+    text, stated = _sex(given)
+    sex = SEX.get(text.lower(), SEX.get((levels or stated).get(text, "").lower(), ""))
     if not sex:
         what = f"Sex is given as '{plain(text)}'" if text else "Sex is not given"
         fix = "Write M or F, or say in participants.json what the codes mean" if text else ""
@@ -126,6 +129,15 @@ def person(rows: Iterable[Row], levels: Mapping[str, str] | None = None) -> Pers
         findings.append(Finding("warning" if age_text else "info", "age-unknown", what))
     site, diagnosis = _first(given, SITE_COLUMNS), _first(given, DIAGNOSIS_COLUMNS)
     return Person(sex, age, plain(site), plain(diagnosis), tuple(findings))
+
+
+def _sex(rows: Iterable[Row]) -> tuple[str, dict[str, str]]:
+    """The sex column's text, and what its codes mean where the column's own name says so."""
+    for row in rows:
+        for column, text in row.items():
+            if text and re.match(r"(sex|gender|ptgender)(_id|_code)?\b", column):
+                return text, dict(re.findall(r"(\w+)\s*=\s*(\w+)", column))
+    return "", {}
 
 
 def sex_levels(path: Path) -> dict[str, str]:

@@ -7,11 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from volta3d.prepare.findings import Finding
-from volta3d.prepare.layouts.bids_labels import label_files, matching_label, names_of
+from volta3d.prepare.layouts.bids_labels import (
+    ACQUISITION,
+    NATIVE_SPACES,
+    label_files,
+    matching_label,
+    names_of,
+)
 from volta3d.prepare.layouts.bids_names import DESCRIPTION, dataset_name, entities, is_synthetic
 from volta3d.prepare.nifti import is_nifti, stem
 from volta3d.prepare.scan import LINK_OUT, Discovery, Scan, plain, slug, unique, within
 from volta3d.prepare.tables import Row, bare, by_id, load_json, person, read_table, sex_levels
+
+PROCESSED = ("space", "desc", "res", "den", "label", "split")  # entities of derivatives
 
 
 @dataclass(frozen=True)
@@ -44,8 +52,9 @@ def discover(root: Path) -> Discovery:
     scans = []
     for subject, images in by_subject.items():
         siblings = [entities(image) for image in images]
-        for image, named in zip(images, siblings, strict=True):
-            scan = _scan(image, about)
+        for image, noticed in _originals(images):
+            named, scan = entities(image), _scan(image, about)
+            scan = replace(scan, findings=scan.findings + noticed)
             label, findings = matching_label(named, siblings, labels.get(subject.lower(), []))
             scan = replace(scan, findings=scan.findings + findings)
             if label is not None:
@@ -61,6 +70,26 @@ def _images(root: Path) -> Iterable[Path]:
         for path in root.glob(pattern):
             if is_nifti(path) and stem(path).lower().endswith("_t1w"):
                 yield path
+
+
+def _originals(images: Iterable[Path]) -> Iterable[tuple[Path, tuple[Finding, ...]]]:
+    """One image per acquisition of a person: of several versions, the least processed."""
+    acquisitions: dict[tuple[str, ...], list[Path]] = {}
+    for image in images:
+        named = entities(image)
+        key = tuple(named.get(k, "") for k in ACQUISITION)
+        acquisitions.setdefault(key, []).append(image)
+    for versions in acquisitions.values():
+        versions.sort(key=lambda p: (sum(k in entities(p) for k in PROCESSED), p.name))
+        findings = []
+        if len(versions) > 1:
+            what = f"{len(versions)} versions of one image; took {stem(versions[0])}"
+            findings.append(Finding("info", "several-versions", what))
+        space = entities(versions[0]).get("space", "T1w")
+        if space.lower() not in NATIVE_SPACES:
+            what = f"Resampled to another space before ({plain(space)})"
+            findings.append(Finding("info", "resampled-before", what))
+        yield versions[0], tuple(findings)
 
 
 def _data_set(root: Path) -> DataSet:

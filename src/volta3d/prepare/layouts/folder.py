@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from volta3d.prepare.findings import Finding
+from volta3d.errors import CohortError
 from volta3d.prepare.layouts.bids_names import DESCRIPTION, dataset_name, entities, is_synthetic
+from volta3d.prepare.layouts.described import NO_ROW, Table
 from volta3d.prepare.nifti import SUFFIXES, is_nifti, stem
 from volta3d.prepare.scan import LINK_OUT, Discovery, Scan, plain, slug, unique, within
-from volta3d.prepare.tables import Row, bare, label_names, load_json, person, read_table, sex_levels
+from volta3d.prepare.tables import label_names, load_json, person, sex_levels
 
 LABEL_ENDINGS = ("_dseg", "_seg", "_label", "_labels", "_mask")
 TABLES = ("participants.tsv", "participants.csv")
+TABLE_ENDINGS = {".tsv", ".csv", ".xls"}
+NOT_PEOPLE = {"dseg.tsv"}
 
 
 def matches(root: Path) -> bool:
@@ -23,15 +28,15 @@ def matches(root: Path) -> bool:
 def discover(root: Path) -> Discovery:
     """All NIfTI files below ``root`` that are not label maps, or ``root`` itself if it is a file.
 
-    ``participants.csv`` or ``.tsv`` may describe them, one row per ``file`` (a path relative to
-    the folder, or a file name) or per ``participant_id`` (the file name's start, or its
-    ``sub-`` entity). A label map is named like its scan with ``_dseg``, ``_seg``, ``_label``,
-    ``_labels`` or ``_mask`` at the end; ``dseg.tsv`` may name its values.
+    ``participants.csv`` or ``.tsv``, or else any table on top of the folder, may describe them:
+    one row per file (a path relative to the folder, or a file name) or per subject (the file
+    name's start, its ``sub-`` entity, or a folder it is in). A label map is named like its scan
+    with ``_dseg``, ``_seg``, ``_label``, ``_labels`` or ``_mask`` at the end; ``dseg.tsv`` may
+    name its values.
     """
     folder = root.parent if root.is_file() else root
     description = load_json(folder / DESCRIPTION)
     dataset, synthetic = dataset_name(folder, description), is_synthetic(description)
-    rows, levels = _rows(folder), sex_levels(folder / "participants.json")
     names = label_names(folder / "dseg.tsv") if (folder / "dseg.tsv").is_file() else {}
     files = [root] if root.is_file() else sorted(_files(root))
     present = {f.relative_to(folder).as_posix() for f in files}
@@ -44,28 +49,53 @@ def discover(root: Path) -> Discovery:
             continue
         name = file.relative_to(folder).as_posix()
         path = name[: len(name) - len(file.name)] + stem(file)
-        row, findings = _row_of(name, file, rows)
-        about = person([row] if row else [], levels)
-        findings += about.findings if rows else ()
+        label = _label_of(file, folder, present)
         scans.append(
             Scan(
                 source=file,
                 scan_id=slug(f"{dataset}_{path}"),
-                participant_id=plain(row.get("participant_id", "") or _participant(file, path)),
-                session=plain(row.get("session", "")) or _entity(file, "ses"),
+                participant_id=plain(_entity(file, "sub") or slug(path)),
+                session=_entity(file, "ses"),
                 run=entities(file).get("run", ""),
                 dataset=dataset,
-                site=about.site,
-                sex=about.sex,
-                age=about.age,
-                diagnosis=about.diagnosis,
-                label=_label_of(file, folder, present),
-                label_names=names,
+                label=label,
+                label_names=names if label else {},
                 synthetic=synthetic,
-                findings=findings,
             )
         )
-    return Discovery(unique(scans, folder), tuple(refused))
+    return Discovery(unique(_with_tables(scans, folder), folder), tuple(refused))
+
+
+def _with_tables(scans: list[Scan], folder: Path) -> list[Scan]:
+    """Scans described by the first table that knows any of them."""
+    for table in _tables(folder):
+        told = [table.describe(s, folder, _people(s.source, folder)) for s in scans]
+        if any(NO_ROW not in scan.findings for scan in told):
+            return told
+    unknown = person([]).findings
+    return [replace(scan, findings=(*scan.findings, *unknown)) for scan in scans]
+
+
+def _tables(folder: Path) -> Iterator[Table]:
+    others = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in TABLE_ENDINGS]
+    levels = sex_levels(folder / "participants.json")
+    named = [folder / name for name in TABLES if (folder / name).is_file()]
+    for path in [*named, *(p for p in others if p.name not in NOT_PEOPLE and p.is_file())]:
+        try:
+            yield Table(path, levels)
+        except CohortError:
+            if path in named:
+                raise
+
+
+def _people(file: Path, folder: Path) -> Iterator[str]:
+    """What the subject of a file may be called: its entity, its beginnings, its folders."""
+    yield entities(file).get("sub", "")
+    name = stem(file)
+    yield name
+    for cut in reversed([m.start() for m in re.finditer(r"[^A-Za-z0-9]", name)]):
+        yield name[:cut]
+    yield from reversed(file.relative_to(folder).parts[:-1])
 
 
 def _files(root: Path) -> list[Path]:
@@ -91,34 +121,6 @@ def _label_of(file: Path, folder: Path, present: set[str]) -> Path | None:
                 if label.relative_to(folder).as_posix() in present and within(label, folder):
                     return label
     return None
-
-
-def _rows(folder: Path) -> dict[str, Row]:
-    """Rows by file and by participant, both in lower case."""
-    table = next((folder / t for t in TABLES if (folder / t).is_file()), None)
-    rows: dict[str, Row] = {}
-    for row in read_table(table) if table else []:
-        for key in (row.get("file", "").lower(), bare(row.get("participant_id", ""), "sub-")):
-            if key:
-                rows.setdefault(key, row)
-    return rows
-
-
-def _row_of(name: str, file: Path, rows: Mapping[str, Row]) -> tuple[Row, tuple[Finding, ...]]:
-    keys = [name.lower(), file.name.lower(), stem(file).lower()]
-    if "sub" in entities(file):
-        keys.append(entities(file)["sub"].lower())
-    keys += [part.lower() for part in Path(name).parts[:-1]]
-    for key in keys:
-        if key in rows:
-            return rows[key], ()
-    if not rows:
-        return {}, ()
-    return {}, (Finding("warning", "no-participant-row", "Not in the participants table"),)
-
-
-def _participant(file: Path, path: str) -> str:
-    return _entity(file, "sub") or slug(path)
 
 
 def _entity(file: Path, key: str) -> str:
