@@ -92,6 +92,18 @@ class Ledger:
         """Those of ``jobs`` that aren't done, in their order; another process may hold some."""
         return [job for job in jobs if self.record(job) is None]
 
+    def records(self) -> list[dict[str, Any]]:
+        """The records of all jobs that are done, whoever did them, in the order of their names."""
+        found = []
+        for path in sorted(self.folder.glob("*.json")):
+            try:
+                content = read_json(path)
+            except VoltaError:
+                continue
+            if isinstance(content, dict) and isinstance(content.get("record"), dict):
+                found.append(content["record"])
+        return found
+
     def clean(self) -> list[str]:
         """Remove what killed processes left half-written; only while nobody else is writing."""
         return clean_partial(self.folder)

@@ -5,6 +5,12 @@ from ([S] stated in the paper, [I] inferred, [C] our choice) is written beside i
 """
 
 from volta3d.config.base import Config, build, parse_yaml
+from volta3d.config.classify import (
+    AugmentConfig,
+    ClassifyConfig,
+    classify_presets,
+    load_classify,
+)
 from volta3d.config.prepare import PrepareConfig
 from volta3d.config.pretrain import (
     MaskingConfig,
@@ -19,6 +25,8 @@ from volta3d.config.pretrain import (
 )
 
 __all__ = [
+    "AugmentConfig",
+    "ClassifyConfig",
     "Config",
     "MaskingConfig",
     "ModelConfig",
@@ -29,6 +37,8 @@ __all__ = [
     "PretrainConfig",
     "ViewsConfig",
     "build",
+    "classify_presets",
+    "load_classify",
     "load_pretrain",
     "parse_yaml",
     "presets",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,15 @@ __all__ = [
     "random_encoder",
     "save_encoder",
 ]
+
+
+class HasContract(Protocol):
+    """What says how its scans must be prepared: an encoder, or a model fitted on top of one."""
+
+    @property
+    def contract(self) -> Contract:
+        """The contract."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -205,7 +214,7 @@ def random_encoder(like: LoadedEncoder, seed: int | None = None) -> LoadedEncode
     return fresh.to(like.device)
 
 
-def check_contract(encoder: LoadedEncoder, cohort: Cohort) -> None:
+def check_contract(encoder: HasContract, cohort: Cohort) -> None:
     """Refuse a cohort that was prepared in another way than the encoder's scans.
 
     Raises:

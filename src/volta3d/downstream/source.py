@@ -12,8 +12,9 @@ import pandas as pd
 from volta3d.cohort.arrays import decode, encode
 from volta3d.cohort.participants import COLUMNS, complete
 from volta3d.cohort.store import CONTRACT, Cohort
-from volta3d.downstream.encoder import LoadedEncoder, check_contract
+from volta3d.downstream.encoder import HasContract, check_contract
 from volta3d.errors import UsageError, VoltaError
+from volta3d.prepare.extras import require_extras
 from volta3d.prepare.findings import Finding, Refused
 from volta3d.prepare.layouts import discover
 from volta3d.prepare.scan import Scan, plain
@@ -34,17 +35,17 @@ class Source:
 
     cohorts: list[Cohort]
     scans: list[Scan]
-    encoder: LoadedEncoder
+    encoder: HasContract
     refused: list[dict[str, str]] = field(default_factory=list)
 
     @classmethod
-    def open(cls, data: Path | str | Sequence[Path | str], encoder: LoadedEncoder) -> Source:
+    def open(cls, data: Path | str | Sequence[Path | str], encoder: HasContract) -> Source:
         """Find out what ``data`` is: cohort folders, scans, folders of scans, or a mixture.
 
         Raises:
             EncoderError: a cohort was prepared in another way than the encoder wants.
             CohortError: a cohort is damaged, or a path is missing or holds no scan.
-            UsageError: nothing given.
+            UsageError: nothing given, or the encoder's preparation needs what is not installed.
         """
         paths = [Path(data)] if isinstance(data, Path | str) else [Path(p) for p in data]
         if not paths:
@@ -57,6 +58,7 @@ class Source:
                 found.cohorts.append(cohort)
             else:
                 discovered = discover(path)
+                require_extras(encoder.contract)
                 found.scans += discovered.scans
                 found.refused += [_refusal(p, f) for p, f in discovered.refused]
         return found

@@ -1,0 +1,128 @@
+"""Commands that answer a question with an encoder: classify, predict, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from volta3d.cli.app import FOUND, Set, app, example, say
+from volta3d.errors import UsageError
+from volta3d.progress import Steps
+
+
+@app.command(
+    epilog=example(
+        "volta3d classify cohort --target sex --arm volta=run/encoder --arm vit=scratch "
+        "--arm linear=linear:run/encoder --arm volume=volume --out sex --preset small "
+        "--folds 3 --set epochs=2"
+    )
+)
+def classify(
+    cohort: Annotated[Path, typer.Argument(help="A prepared cohort.")],
+    target: Annotated[str, typer.Option(help="A column of participants.tsv, or of --labels.")],
+    arm: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=SPEC",
+            help="Repeatable. SPEC: an encoder folder; scratch (the same ViT untrained) or "
+            "scratch:PRESET; swin; linear:ENCODER; volume; frozen:, last: or full: before an "
+            "encoder says how it is tuned.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The run folder.")],
+    folds: Annotated[int | None, typer.Option(help="Folds by subject; 5 as in the paper.")] = None,
+    fractions: Annotated[
+        str | None, typer.Option(help="Of the training part, e.g. .2,.4,.6,.8,1")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Repeats; 3 when fractions are given, else 1.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="paper, small, or a YAML file.")] = "paper",
+    labels: Annotated[
+        Path | None, typer.Option(help="A table of your own: scan_id or participant_id, TARGET.")
+    ] = None,
+    assignments: Set = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
+) -> None:
+    """Sex, diagnosis, age or any column from scans: arms compared by cross-validation."""
+    from volta3d.config import load_classify
+    from volta3d.downstream.classify import classify as run
+    from volta3d.evaluate.evaluate import evaluate as measure
+    from volta3d.evaluate.table import render
+
+    settings = list(assignments or [])
+    if folds is not None:
+        settings.append(f"folds={folds}")
+    if fractions is not None:
+        settings.append(f"fractions={_fractions(fractions)}")
+    if seeds is not None or fractions is not None:
+        settings.append(f"seeds={seeds or 3}")
+    config = load_classify(preset, settings)
+    with Steps("classify", "epochs") as steps:
+        result = run(cohort, target, arm, out, config, labels=labels, resume=resume, progress=steps)
+    for line in result.findings:
+        say(f"Noticed: {line}")
+    if result.left:
+        say(f"{out}: {result.left} jobs are being done by other processes; they will finish it")
+        return
+    (metrics,) = measure([out])
+    say(render(metrics))
+    say(f"{out}: {result.scans} scans of {result.subjects} subjects. Models: {out}/arms/*/model")
+    missing = [d for d in result.dropped if d["reason"] != "other-class"]
+    if missing:
+        say(
+            f"{len(missing)} scans left out, the first: {missing[0]['scan_id']}, "
+            f"{missing[0]['what']}. All are in {out / 'folds.json'}."
+        )
+        raise typer.Exit(FOUND)
+
+
+def _fractions(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(
+            "Fractions are numbers with commas between them",
+            where=text,
+            fix="Write --fractions .2,.6,1",
+        ) from error
+
+
+@app.command(epilog=example("volta3d predict sex/arms/volta/model my-bids --out told"))
+def predict(
+    model: Annotated[Path, typer.Argument(help="A fitted model: RUN/arms/NAME/model.")],
+    scans: Annotated[
+        list[Path], typer.Argument(metavar="SCAN...", help="NIfTI or DICOM, files or folders.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder for what is predicted.")],
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """New scans through a fitted model, prepared the way it wants them."""
+    from volta3d.downstream.predict import predict as run
+
+    with Steps("predict", "scans") as steps:
+        result = run(model, scans, out, device=device, progress=steps)
+    say(f"{result.table}: {result.told} scans")
+    if result.refused:
+        first = result.refused[0]
+        say(
+            f"{len(result.refused)} scans refused, the first: {first['source']}: {first['what']} "
+            f"{first['how_to_fix']} All are in {result.refusals}."
+        )
+        raise typer.Exit(FOUND)
+
+
+@app.command(epilog=example("volta3d evaluate sex"))
+def evaluate(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or prediction files.")
+    ],
+) -> None:
+    """Metrics from predictions alone: scores, intervals over subjects, tests between arms."""
+    from volta3d.evaluate.evaluate import evaluate as run
+    from volta3d.evaluate.table import render
+
+    for metrics in run(runs):
+        say(render(metrics))

@@ -1,0 +1,95 @@
+"""Settings of ``volta3d classify``, and its presets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from volta3d.config.base import Config, Count, Positive, Probability, Range, Some, build, parse_yaml
+from volta3d.errors import ConfigError, nearest
+
+CLASSIFY_FOLDER = "presets/classify"
+
+
+class AugmentConfig(Config):
+    """How training scans are varied, by one bounded resampling and mild intensity changes."""
+
+    enabled: bool = True
+    flip: Probability = 0.5  # [C] left-right
+    rotation: float = Field(default=10.0, ge=0, le=45)  # [C] degrees, uniform in +- about each axis
+    scale: Range = (0.9, 1.0)  # [C] linear, of the cube
+    intensity: float = Field(default=0.3, ge=0, le=1)  # [C] strength
+    contrast: Probability = 0.5  # [C] one of gamma, histogram shift, noise
+    smooth: Probability = 0.1  # [C]
+    bias: Probability = 0.3  # [C] smooth bias field
+
+
+class ClassifyConfig(Config):
+    """Everything ``volta3d classify`` needs besides cohort, target and arms (METHOD section 7)."""
+
+    preset: str = "paper"
+    folds: Some = 5  # [S]
+    fractions: tuple[float, ...] = (1.0,)  # [S] of the training part; test folds stay
+    seeds: Some = 1  # [C] at least 3 for reduced data
+    epochs: Some = 50  # [S]
+    batch_size: Some = 8  # [C]
+    lr: Positive = 1e-4  # [C]
+    weight_decay: float = Field(default=1e-5, ge=0)  # [C]
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # [C]
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: int = 0
+    tune: Literal["frozen", "last", "full"] = "last"  # [S] frozen or partially unfrozen
+    blocks: Some = 4  # [C] the last blocks that `last` tunes, with the final norm
+    pooling: Literal["token", "mean", "concat", "regions"] = "token"  # [C]
+    swin_size: Count = 0  # edge of Swin's cube; 0: that of the other arms
+    head: Literal["layernorm", "standardised"] = "layernorm"  # [C] before the linear layer
+    class_weights: Literal["balanced", "none"] = "balanced"  # [S] for AIBL
+    epoch: Literal["inner", "last"] = "inner"  # [C] never chosen on the test fold
+    patience: Count = 0  # [C] stop after so many epochs without a better one; 0: never
+    task: Literal["auto", "classification", "regression"] = "auto"
+    classes: tuple[str | int | float, ...] = ()  # only these; the last is the positive one
+    conflicts: Literal["refuse", "drop"] = "refuse"  # a subject with two labels
+    final_model: bool = True  # also fit on everybody, for predict
+    keep_weights: bool = True  # of each fold, for the whole training part and the first seed
+    augment: AugmentConfig = AugmentConfig()
+
+    @model_validator(mode="after")
+    def _fractions(self) -> Self:
+        if not self.fractions or not all(0 < f <= 1 for f in self.fractions):
+            raise ValueError("fractions lie above 0 and up to 1")
+        if len(set(self.fractions)) != len(self.fractions):
+            raise ValueError("a fraction is given twice")
+        return self
+
+    def science(self) -> dict[str, Any]:
+        """What two calls on one run folder must share; fractions and seeds may be added later."""
+        content = self.content()
+        for free in ("preset", "fractions", "seeds", "device", "final_model", "keep_weights"):
+            content.pop(free)
+        return content
+
+
+def classify_presets() -> list[str]:
+    """The names of the presets of ``classify`` that ship with the package."""
+    names = [p.name for p in (resources.files("volta3d") / CLASSIFY_FOLDER).iterdir()]
+    return sorted(n.removesuffix(".yaml") for n in names if n.endswith(".yaml"))
+
+
+def load_classify(preset: str = "paper", assignments: Iterable[str] = ()) -> ClassifyConfig:
+    """A preset (a shipped name or a YAML file) with ``key=value`` assignments on top.
+
+    Raises:
+        ConfigError: no such preset, an unknown key, or a value of the wrong kind.
+    """
+    if preset in classify_presets():
+        file = resources.files("volta3d") / CLASSIFY_FOLDER / f"{preset}.yaml"
+        content = {"preset": preset, **parse_yaml(file.read_text("utf-8"), where=preset)}
+    elif Path(preset).suffix in {".yaml", ".yml"} and Path(preset).is_file():
+        content = parse_yaml(Path(preset).read_text("utf-8"), where=preset)
+    else:
+        raise ConfigError("No such preset", where=preset, fix=nearest(preset, classify_presets()))
+    return build(ClassifyConfig, content, assignments)

@@ -1,0 +1,296 @@
+"""``classify``: arms compared on one column by cross-validation, as one grid of small jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from volta3d import __version__
+from volta3d.cohort.store import Cohort
+from volta3d.config import ClassifyConfig, PretrainConfig, parse_yaml
+from volta3d.downstream.contestants import Contestant, resolve
+from volta3d.downstream.embed import _device
+from volta3d.downstream.folds import FINAL, Splits, k_fold, read_splits
+from volta3d.downstream.labels import Labelled, read_labels
+from volta3d.downstream.predictions import INNER, PREDICTIONS, table_of, write_predictions
+from volta3d.downstream.trial import Trial, Worker
+from volta3d.errors import CheckpointError, UsageError
+from volta3d.files import require_writable, write_text
+from volta3d.ledger import Ledger
+from volta3d.pretrain.loop import uses_bf16
+
+Progress = Callable[[int, int, str], None]
+CONFIG, FOLDS = "config.yaml", "folds.json"
+
+
+@dataclass(frozen=True)
+class ClassifyResult:
+    """What ``classify`` made.
+
+    Attributes:
+        run: its folder.
+        kind: ``classification`` or ``regression``.
+        labels: the classes, the positive one last.
+        scans, subjects: how many have a label.
+        dropped: scans left out: ``scan_id``, ``reason``, ``what``.
+        findings: what was noticed.
+        left: jobs that other processes are still doing.
+        models: arm to its fitted model.
+    """
+
+    run: Path
+    kind: str
+    labels: tuple[str, ...]
+    scans: int
+    subjects: int
+    dropped: tuple[dict[str, str], ...]
+    findings: tuple[str, ...]
+    left: int
+    models: dict[str, Path]
+
+
+def classify(
+    cohort: Path | str,
+    target: str,
+    arms: Sequence[str],
+    out: Path | str,
+    config: ClassifyConfig | None = None,
+    *,
+    labels: Path | str | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> ClassifyResult:
+    """Cross-validate arms on a column; a job each for arm, seed, fraction and fold (METHOD 7).
+
+    Any number of processes may work in one run folder at once, the later ones with ``resume``; one
+    that is killed loses the jobs it was doing and nothing else.
+
+    Args:
+        cohort: a prepared cohort.
+        target: a column of participants.tsv, or of ``labels``.
+        arms: each ``NAME=SPEC``: an encoder folder, ``scratch``, ``scratch:PRESET``, ``swin``,
+            ``linear:ENCODER``, ``volume``; ``frozen:``, ``last:`` or ``full:`` before an encoder
+            says how it is tuned.
+        out: the run folder: config.yaml, folds.json, arms/, predictions.parquet.
+        config: preset ``paper`` when None.
+        labels: a table of one's own with the column.
+        resume: go on in a run folder; arms, fractions and seeds may be added.
+        progress: called with (epochs done, of how many, what is being done).
+
+    Raises:
+        UsageError: arms, column or settings that cannot work; nothing is written then.
+        EncoderError, CohortError: damaged, or they do not fit together.
+        CheckpointError: resumed with other settings, scans or arms.
+    """
+    config = config or ClassifyConfig()
+    run, opened = Path(out), Cohort.open(Path(cohort))
+    table = Path(labels) if labels is not None else None
+    labelled = read_labels(opened, target, config, table)
+    contestants = resolve(arms, opened, config)
+    splits = make_splits(labelled, opened, config)
+    grid = trials([c.name for c in contestants], config)
+    device = _device(config.device)
+    started = (run / CONFIG).is_file()
+    if run.exists() and not run.is_dir():
+        raise UsageError("The output is a file, not a folder", where=run, fix="Rename --out")
+    if started and not resume:
+        raise UsageError(
+            "A run is there already", where=run, fix="Add --resume, or choose another --out"
+        )
+    splits = _describe(run, contestants, labelled, opened, splits, config)
+    worker = Worker(
+        opened,
+        labelled,
+        splits,
+        {c.name: c for c in contestants},
+        config,
+        run,
+        device=device,
+        bf16=uses_bf16(PretrainConfig(precision=config.precision), device),
+    )
+    ledger = Ledger(run / "jobs")
+    _work(grid, worker, ledger, progress)
+    left = ledger.left([t.job for t in grid])
+    if not left:
+        gather(run, ledger, labelled, splits, opened)
+    return ClassifyResult(
+        run=run,
+        kind=labelled.kind,
+        labels=labelled.labels,
+        scans=len(labelled.rows),
+        subjects=len(set(labelled.subjects)),
+        dropped=labelled.dropped,
+        findings=labelled.findings,
+        left=len(left),
+        models={c.name: run / "arms" / c.name / "model" for c in contestants},
+    )
+
+
+def make_splits(labelled: Labelled, cohort: Cohort, config: ClassifyConfig) -> Splits:
+    """The folds of a question: a function of the labels, the number of folds and the seed."""
+    return k_fold(
+        labelled.by_subject(),
+        folds=config.folds,
+        seed=config.seed,
+        categorical=labelled.categorical,
+        seeds=range(config.seeds),
+        about={
+            "target": labelled.target,
+            "kind": labelled.kind,
+            "labels": list(labelled.labels),
+            "cohort_hash": cohort.hash(),
+            "dropped": list(labelled.dropped),
+            "findings": list(labelled.findings),
+        },
+    )
+
+
+def trials(arms: Sequence[str], config: ClassifyConfig) -> list[Trial]:
+    """The grid, in the order in which it is worked off."""
+    grid = [
+        Trial(arm, seed, fraction, fold)
+        for arm in arms
+        for seed in range(config.seeds)
+        for fraction in config.fractions
+        for fold in range(config.folds)
+    ]
+    if config.final_model:
+        grid += [Trial(arm, 0, 1.0, FINAL) for arm in arms]
+    return grid
+
+
+def _work(grid: Sequence[Trial], worker: Worker, ledger: Ledger, progress: Progress | None) -> None:
+    """Do every trial that nobody does or has done."""
+    epochs = worker.config.epochs
+    total = epochs * len(grid)
+
+    for number, trial in enumerate(grid):
+
+        def notify(done: int, number: int = number, job: str = trial.job) -> None:
+            if progress is not None:
+                progress(epochs * number + done, total, job)
+
+        with ledger.claim(trial.job) as mine:
+            if mine:
+                ledger.finish(trial.job, worker.do(trial, notify))
+        notify(epochs)
+
+
+def gather(run: Path, ledger: Ledger, labelled: Labelled, splits: Splits, cohort: Cohort) -> None:
+    """The tables of predictions and each arm's metrics.jsonl, out of all finished jobs."""
+    content = parse_yaml((run / CONFIG).read_text("utf-8"), where=run / CONFIG)
+    arms = list(content["arms"])
+    records = sorted(
+        (r for r in ledger.records() if r["arm"] in arms),
+        key=lambda r: (arms.index(r["arm"]), -r["fraction"], r["seed"], r["fold"]),
+    )
+    tested = [r for r in records if r["fold"] != FINAL]
+    about = {
+        "kind": labelled.kind,
+        "target": labelled.target,
+        "labels": list(labelled.labels),
+        "folds": splits.folds,
+        "folds_hash": splits.hash,
+        "cohort_hash": cohort.hash(),
+        "synthetic": cohort.contract.synthetic,
+        "dropped": len(labelled.dropped),
+        "arms": content["arms"],
+        "settings": content["settings"],
+        "software": f"volta3d {__version__}",
+    }
+    write_predictions(run / PREDICTIONS, table_of(tested, labelled, "test"), about)
+    if any(r["inner"]["scan_id"] for r in tested):
+        write_predictions(run / INNER, table_of(tested, labelled, "inner"), about)
+    for arm in arms:
+        lines = [
+            json.dumps({"kind": "epoch", **keys, **entry}, allow_nan=False)
+            for r in records
+            if r["arm"] == arm
+            for keys in [{k: r[k] for k in ("seed", "fraction", "fold")}]
+            for entry in r["history"]
+        ]
+        write_text(run / "arms" / arm / "metrics.jsonl", "".join(f"{line}\n" for line in lines))
+
+
+def _describe(
+    run: Path,
+    contestants: list[Contestant],
+    labelled: Labelled,
+    cohort: Cohort,
+    splits: Splits,
+    config: ClassifyConfig,
+) -> Splits:
+    """Write config.yaml and folds.json, or check that they are those of this call."""
+    require_writable(run)
+    declared = {c.name: c.declared() for c in contestants}
+    content: dict[str, Any] = {
+        "command": "classify",
+        "software": f"volta3d {__version__}",
+        "target": labelled.target,
+        "kind": labelled.kind,
+        "labels": list(labelled.labels),
+        "cohort": {"hash": cohort.hash(), "scans": len(cohort), "labelled": len(labelled.rows)},
+        "folds_hash": splits.hash,
+        "arms": declared,
+        "settings": config.content(),
+    }
+    if (run / CONFIG).is_file():
+        before = parse_yaml((run / CONFIG).read_text("utf-8"), where=run / CONFIG)
+        _same(run, before, content)
+        content["arms"] = {**before["arms"], **declared}
+        splits = _with_stored(run, splits)
+    splits.write(run / FOLDS)
+    write_text(run / CONFIG, yaml.safe_dump(content, sort_keys=False))
+    return splits
+
+
+def _same(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to go on with another experiment, saying what differs.
+
+    Raises:
+        CheckpointError: it does.
+    """
+    differs = []
+    for key in ("target", "kind", "labels", "cohort", "folds_hash"):
+        if before.get(key) != now[key]:
+            differs.append(f"{key}: {before.get(key)} -> {now[key]}")
+    stated, wanted = before.get("settings", {}), now["settings"]
+    free = set(wanted) - set(ClassifyConfig(**wanted).science())
+    differs += [
+        f"{key}: {stated.get(key)} -> {wanted[key]}"
+        for key in wanted
+        if key not in free and stated.get(key) != wanted[key]
+    ]
+    for arm, declared in now["arms"].items():
+        known = before.get("arms", {}).get(arm)
+        if known is not None and known != declared:
+            keys = [k for k in declared if known.get(k) != declared[k]]
+            differs.append(f"arm {arm}: {', '.join(keys)}")
+    if differs:
+        raise CheckpointError(
+            f"The run folder holds another experiment (there -> here): {'; '.join(differs)}",
+            where=run,
+            fix="Choose another --out, or repeat the settings it was started with",
+        )
+
+
+def _with_stored(run: Path, splits: Splits) -> Splits:
+    """The folds with the orders of all seeds there ever were.
+
+    Raises:
+        CheckpointError: those of the run folder are others.
+    """
+    stored = read_splits(run / FOLDS)
+    shared = set(stored.orders) & set(splits.orders)
+    if any(stored.orders[s] != splits.orders[s] for s in shared) or stored.hash != splits.hash:
+        raise CheckpointError(
+            "The folds of the run folder are not those of this call",
+            where=run / FOLDS,
+            fix="Choose another --out",
+        )
+    return replace(splits, orders={**stored.orders, **splits.orders})

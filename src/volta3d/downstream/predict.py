@@ -1,0 +1,66 @@
+"""``predict``: new scans through a fitted model, prepared the way it wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from volta3d.downstream.fitted import read_model_config
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """What ``predict`` made.
+
+    Attributes:
+        table: predictions.tsv.
+        told: scans with a prediction.
+        refused: scans without: ``source``, ``code``, ``what``, ``how_to_fix``.
+        refusals: the table of these.
+    """
+
+    table: Path
+    told: int
+    refused: tuple[dict[str, str], ...]
+    refusals: Path
+
+
+def predict(
+    model: Path | str,
+    scans: Path | str | Sequence[Path | str],
+    out: Path | str,
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> PredictResult:
+    """Class scores, numbers, or label maps in each scan's own space.
+
+    Args:
+        model: a folder that ``classify`` or ``segment`` wrote, RUN/arms/NAME/model.
+        scans: scans (NIfTI or DICOM, files or folders) or prepared cohorts; several are mixed.
+        out: the folder for the results.
+        device: auto, cpu or cuda.
+        progress: called with (done, total).
+
+    Returns:
+        Where the results are. A scan that cannot be prepared is refused with the reason, and the
+        others go on.
+
+    Raises:
+        EncoderError: the model is damaged or contradicts a cohort.
+        CohortError: a path is missing or holds no scan.
+        VoltaError: not one scan could be used, or the results cannot be written.
+    """
+    path = Path(model)
+    kind = read_model_config(path)["kind"]
+    given = [Path(scans)] if isinstance(scans, Path | str) else [Path(s) for s in scans]
+    if kind == "segmentation":
+        from volta3d.downstream.predict_labels import predict_labels
+
+        return predict_labels(path, given, Path(out), device=device, progress=progress)
+    from volta3d.downstream.predict_scores import predict_scores
+
+    return predict_scores(path, given, Path(out), device=device, progress=progress)

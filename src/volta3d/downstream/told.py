@@ -1,0 +1,56 @@
+"""What a fit tells: predictions for inner validation and test, and how it came about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one fit is given: labels of the training and inner parts, never those of the test.
+
+    Args:
+        train, inner, test: positions [k] among the labelled scans.
+        train_values, inner_values: classes or numbers.
+        classes: how many; 0 for a number.
+        seed: of everything random in the fit.
+    """
+
+    train: np.ndarray
+    inner: np.ndarray
+    test: np.ndarray
+    train_values: np.ndarray
+    inner_values: np.ndarray
+    classes: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one fit tells.
+
+    Args:
+        inner, test: [k, C] class probabilities, or [k, 1] numbers.
+        epoch: the epoch taken, from 0; -1 where there are none.
+        history: per epoch: ``epoch``, ``loss``, ``inner_loss``.
+        tensors: what was fitted, by name.
+        facts: anything else worth recording.
+    """
+
+    inner: np.ndarray
+    test: np.ndarray
+    epoch: int = -1
+    history: list[dict[str, Any]] = field(default_factory=list)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def class_weights(values: np.ndarray, classes: int) -> np.ndarray:
+    """n / (C · n_c) for each class of a training part [S METHOD section 7]; 0 for an absent one."""
+    counts = np.bincount(values.astype(np.int64), minlength=classes).astype(np.float64)
+    weights: np.ndarray = np.where(counts > 0, len(values) / (classes * np.maximum(counts, 1)), 0.0)
+    return weights

@@ -1,0 +1,272 @@
+"""Metrics of a classification or regression run, out of its table of predictions and nothing else.
+
+Scores of several seeds are averaged; intervals are percentiles over resampled subjects, folds and
+seeds as they fell. AUROC is the mean over folds, as in the paper; pooled AUROC compares scans of
+different folds too, and DeLong's test is on that. Where a fold holds one class its AUROC is
+undefined: it is counted, never taken as .5.
+
+Shape legend: n scans, S seeds, C classes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from volta3d.downstream.predictions import PREDICTIONS, read_predictions, score_columns
+from volta3d.errors import VoltaError
+from volta3d.evaluate.delong import delong_test
+from volta3d.evaluate.measures import (
+    Measure,
+    Tested,
+    calibration_curve,
+    fold_auroc,
+    measures_of,
+    pooled_auroc,
+)
+from volta3d.evaluate.scores import Drawn, mean_absolute_error
+from volta3d.evaluate.statistics import (
+    bootstrap_p,
+    holm,
+    interval,
+    per_subject,
+    resample_subjects,
+    signed_rank,
+)
+from volta3d.files import sha256, write_json
+
+FORMAT = 1
+METRICS = "metrics.json"
+RESAMPLES = 2000
+DIGITS = 10  # beyond, machines differ in the order of their sums
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one arm told at one fraction.
+
+    Args:
+        arm, fraction: which.
+        subjects: [n] whose scans they are.
+        seeds: one ``Tested`` each, all on the same scans in the same order.
+    """
+
+    arm: str
+    fraction: float
+    subjects: np.ndarray
+    seeds: tuple[Tested, ...]
+
+    def drawn(self, measure: Measure) -> Drawn:
+        """A measure, averaged over seeds, as a function of weights."""
+        return lambda weights: np.asarray(
+            np.mean([measure(tested, weights) for tested in self.seeds], axis=0)
+        )
+
+
+def evaluate_predictions(
+    source: Path, *, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Any]:
+    """Metrics of a run folder, or of a prediction file; published as metrics.json beside it.
+
+    Args:
+        source: a run folder with predictions.parquet, or such a file.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        ``rows`` (arm, fraction, metric, score, low, high, folds, seeds ...), ``comparisons``,
+        ``calibration``, and the name and hash of the file all of it comes from.
+
+    Raises:
+        VoltaError: no such file, a damaged one, or arms that were tested on different scans.
+    """
+    file = source if source.is_file() else source / PREDICTIONS
+    table, about = read_predictions(file)
+    labels = list(about["labels"])
+    answers = collect(table, labels)
+    subjects = answers[0].subjects
+    weights = resample_subjects(subjects, resamples, seed)
+    origin = {"predictions": file.name, "predictions_sha256": sha256(file)}
+    rows = [
+        {**row, **origin} for answer in answers for row in measure_answer(answer, labels, weights)
+    ]
+    found: dict[str, Any] = {
+        "format": FORMAT,
+        **{k: about[k] for k in ("kind", "target", "labels", "folds", "folds_hash")},
+        "positive": labels[-1] if len(labels) == 2 else None,
+        "synthetic": about.get("synthetic", False),
+        "arms": about.get("arms", {}),
+        "scans": len(subjects),
+        "subjects": len(np.unique(subjects)),
+        "dropped": about.get("dropped", 0),
+        "resamples": resamples,
+        **origin,
+        "rows": rows,
+        "comparisons": [{**c, **origin} for c in compare(answers, labels, weights)],
+    }
+    if labels:
+        found["calibration"] = [
+            {"arm": a.arm, "fraction": a.fraction, "curve": calibration_curve(_stacked(a))}
+            for a in answers
+        ]
+    plain: dict[str, Any] = _plain(found)
+    write_json(file.parent / METRICS, plain)
+    return plain
+
+
+def collect(table: pd.DataFrame, labels: Sequence[str]) -> list[Answers]:
+    """The table as arrays, the same scans in the same order for every arm, fraction and seed.
+
+    Raises:
+        VoltaError: they are not the same scans, or a target is no class.
+    """
+    found: list[Answers] = []
+    reference: list[str] | None = None
+    for (arm, fraction), own in table.groupby(["arm", "fraction"], sort=False):
+        seeds = []
+        for _, one in own.groupby("seed"):
+            ordered = one.sort_values("scan_id", kind="stable")
+            ids = [str(s) for s in ordered["scan_id"]]
+            reference = reference or ids
+            if ids != reference:
+                raise VoltaError(
+                    "Arms, fractions or seeds were not tested on the same scans, each once",
+                    where=f"{arm}, fraction {fraction:g}",
+                    fix="Run volta3d classify with --resume to complete the grid",
+                )
+            seeds.append(_tested(ordered, labels))
+            subjects = ordered["subject"].to_numpy(object).astype(str)
+        share = float(own["fraction"].iloc[0])
+        found.append(Answers(str(arm), share, subjects, tuple(seeds)))
+    return found
+
+
+def _tested(rows: pd.DataFrame, labels: Sequence[str]) -> Tested:
+    scores = rows[score_columns(labels)].to_numpy(np.float64)
+    if labels:
+        place = {label: i for i, label in enumerate(labels)}
+        unknown = set(rows["target"]) - set(place)
+        if unknown:
+            raise VoltaError(
+                f"A target is none of the classes: {min(map(str, unknown))}",
+                fix="Restore the table of predictions",
+            )
+        values = np.array([place[t] for t in rows["target"]], np.float64)
+        if len(labels) == 2:
+            scores = np.concatenate([1 - scores, scores], axis=1)
+    else:
+        values = rows["target"].to_numpy(np.float64)
+    return Tested(
+        values=values,
+        scores=scores,
+        folds=rows["fold"].to_numpy(np.int64),
+        thresholds=rows["threshold"].to_numpy(np.float64),
+        baseline=rows["baseline"].to_numpy(np.float64),
+    )
+
+
+def measure_answer(
+    answer: Answers, labels: Sequence[str], weights: np.ndarray
+) -> list[dict[str, Any]]:
+    """One row per measure: the score, its interval, and how it varies over folds and seeds."""
+    rows = []
+    numbers = np.unique(answer.seeds[0].folds)
+    for name, measure in measures_of(len(labels)).items():
+        score, low, high = interval(answer.drawn(measure), weights)
+        folds = [_in_fold(answer, measure, int(number)) for number in numbers]
+        defined = [f for f in folds if not math.isnan(f)]
+        rows.append(
+            {
+                "arm": answer.arm,
+                "fraction": answer.fraction,
+                "metric": name,
+                "score": score,
+                "low": low,
+                "high": high,
+                "folds": folds,
+                "fold_sd": float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan,
+                "folds_undefined": len(folds) - len(defined),
+                "seeds": [float(measure(t, np.ones((1, len(t.values))))[0]) for t in answer.seeds],
+                "scans": len(answer.subjects),
+                "subjects": len(np.unique(answer.subjects)),
+            }
+        )
+    return rows
+
+
+def _in_fold(answer: Answers, measure: Measure, number: int) -> float:
+    """A measure within one fold, averaged over seeds; NaN where undefined."""
+    parts = [t.fold(number) for t in answer.seeds]
+    return float(np.mean([measure(p, np.ones((1, len(p.values))))[0] for p in parts]))
+
+
+def compare(
+    answers: Sequence[Answers], labels: Sequence[str], weights: np.ndarray
+) -> list[dict[str, Any]]:
+    """Every pair of arms at every fraction; Holm's correction over the pairs of one fraction."""
+    found = []
+    for fraction in dict.fromkeys(a.fraction for a in answers):
+        family = [a for a in answers if a.fraction == fraction]
+        rows = [_pair(a, b, labels, weights) for a, b in itertools.combinations(family, 2)]
+        for row, adjusted in zip(rows, holm([r["p"] for r in rows]), strict=True):
+            found.append({**row, "p_holm": adjusted})
+    return found
+
+
+def _pair(a: Answers, b: Answers, labels: Sequence[str], weights: np.ndarray) -> dict[str, Any]:
+    row: dict[str, Any] = {"fraction": a.fraction, "first": a.arm, "second": b.arm}
+    if not labels:
+        measure: Measure = lambda t, w: mean_absolute_error(t.as_predictions(), w)  # noqa: E731
+        errors = [
+            per_subject(x.subjects, np.mean([_error(t) for t in x.seeds], axis=0)) for x in (a, b)
+        ]
+        row |= {"metric": "MAE", "test": "Wilcoxon signed rank on subjects' absolute errors"}
+        row["p"] = signed_rank(errors[0], errors[1])
+    elif len(labels) == 2:
+        measure = pooled_auroc
+        positive = per_subject(a.subjects, a.seeds[0].values) > 0
+        scores = [
+            per_subject(x.subjects, np.stack([t.scores[:, 1] for t in x.seeds])) for x in (a, b)
+        ]
+        _, z, p = delong_test(positive, scores[0], scores[1])
+        row |= {"metric": "AUROC pooled", "test": "DeLong", "z": z, "p": p}
+    else:
+        measure = fold_auroc
+        row |= {"metric": "AUROC", "test": "bootstrap over subjects"}
+    first, second = a.drawn(measure), b.drawn(measure)
+
+    def difference(w: np.ndarray) -> np.ndarray:
+        return first(w) - second(w)
+
+    score, low, high = interval(difference, weights)
+    row.setdefault("p", bootstrap_p(difference, weights))
+    return {**row, "difference": score, "low": low, "high": high}
+
+
+def _error(tested: Tested) -> np.ndarray:
+    error: np.ndarray = np.abs(tested.values - tested.scores[:, 0])
+    return error
+
+
+def _stacked(answer: Answers) -> Tested:
+    """All seeds below each other, for the calibration curve."""
+    names = Tested.__dataclass_fields__
+    return Tested(*(np.concatenate([getattr(t, n) for t in answer.seeds]) for n in names))
+
+
+def _plain(value: Any) -> Any:
+    """JSON types; NaN and infinity as null; rounded to what all machines agree on."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return round(value, DIGITS) if math.isfinite(value) else None
+    return value

@@ -1,0 +1,41 @@
+"""``evaluate``: metrics from predictions alone, whatever kind of run they are from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from volta3d.downstream.predictions import PREDICTIONS
+from volta3d.errors import UsageError, VoltaError
+from volta3d.evaluate.classification import evaluate_predictions
+
+
+def evaluate(runs: Sequence[Path | str]) -> list[dict[str, Any]]:
+    """Metrics of each run, also published as metrics.json in its folder.
+
+    Args:
+        runs: folders of ``classify``, or their prediction files.
+
+    Returns:
+        What each metrics.json holds, in the order of ``runs``.
+
+    Raises:
+        VoltaError: a run without predictions, or with damaged ones.
+        UsageError: nothing given.
+    """
+    if not runs:
+        raise UsageError("Nothing to evaluate", fix="Name a run folder")
+    return [_evaluate(Path(run)) for run in runs]
+
+
+def _evaluate(run: Path) -> dict[str, Any]:
+    if not run.exists():
+        raise VoltaError("No such run", where=run, fix="Check the path")
+    if run.is_file() or (run / PREDICTIONS).is_file():
+        return evaluate_predictions(run)
+    raise VoltaError(
+        "There are no predictions in this folder",
+        where=run,
+        fix="Name a run of volta3d classify; if it was stopped, run that again with --resume",
+    )

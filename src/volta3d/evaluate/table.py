@@ -1,0 +1,95 @@
+"""Metrics as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SHOWN = {
+    "classification": (
+        "AUROC",
+        "AUROC pooled",
+        "sensitivity at .5",
+        "specificity at .5",
+        "sensitivity at Youden",
+        "specificity at Youden",
+        "balanced accuracy at Youden",
+        "balanced accuracy",
+        "Brier",
+        "ECE",
+    ),
+    "regression": ("MAE", "R2", "r"),
+}
+SHORT = {
+    "AUROC pooled": "pooled",
+    "sensitivity at .5": "sens .5",
+    "specificity at .5": "spec .5",
+    "sensitivity at Youden": "sens J",
+    "specificity at Youden": "spec J",
+    "balanced accuracy at Youden": "bal J",
+    "balanced accuracy": "bal",
+}
+
+
+def render(metrics: Mapping[str, Any]) -> str:
+    """The main table of a run, then the comparisons, then where the numbers come from."""
+    rows: Sequence[Mapping[str, Any]] = metrics["rows"]
+    present = [m for m in SHOWN[metrics["kind"]] if any(r["metric"] == m for r in rows)]
+    main = present[0]
+    head = ["arm", "fraction", main, "95 % interval", "sd of folds"]
+    lines = [[*head, *(SHORT.get(m, m) for m in present[1:])]]
+    for arm, fraction in dict.fromkeys((r["arm"], r["fraction"]) for r in rows):
+        own = {r["metric"]: r for r in rows if (r["arm"], r["fraction"]) == (arm, fraction)}
+        first = own[main]
+        lines.append(
+            [
+                arm,
+                f"{fraction:g}",
+                _number(first["score"]),
+                f"{_number(first['low'])} to {_number(first['high'])}",
+                _number(first["fold_sd"]),
+                *(_number(own[m]["score"]) for m in present[1:]),
+            ]
+        )
+    what = f"{metrics['target']}, {metrics['subjects']} subjects, {metrics['folds']} folds"
+    if metrics.get("positive"):
+        what += f", positive: {metrics['positive']}"
+    text = [what + (", SYNTHETIC scans" if metrics.get("synthetic") else ""), *_aligned(lines)]
+    undefined = sum(r["folds_undefined"] for r in rows if r["metric"] == main)
+    if undefined:
+        text.append(f"{main} is undefined in {undefined} folds: they hold one class")
+    text += _comparisons(metrics["comparisons"])
+    text.append(f"From {metrics['predictions']}, sha256 {metrics['predictions_sha256'][:12]}...")
+    return "\n".join(text)
+
+
+def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not comparisons:
+        return []
+    lines = [["fraction", "difference", "", "95 % interval", "p", "Holm"]]
+    lines += [
+        [
+            f"{c['fraction']:g}",
+            f"{c['first']} - {c['second']}",
+            _number(c["difference"], signed=True),
+            f"{_number(c['low'], signed=True)} to {_number(c['high'], signed=True)}",
+            _number(c["p"]),
+            _number(c["p_holm"]),
+        ]
+        for c in comparisons
+    ]
+    first = comparisons[0]
+    return ["", f"{first['metric']}, {first['test']}", *_aligned(lines)]
+
+
+def _number(value: float | None, *, signed: bool = False) -> str:
+    if value is None:
+        return "undefined"
+    return f"{value:+.3f}" if signed else f"{value:.3f}"
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return [
+        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines
+    ]
