@@ -17,9 +17,20 @@ def prepare(
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Folders of scans.")],
     out: Annotated[Path, typer.Option(help="The cohort folder to make or complete.")],
     layout: Annotated[
-        str | None, typer.Option(help="bids or folder; found out if left out.")
+        str | None,
+        typer.Option(
+            help="adni, aibl, bids, brats, caps, dicom, folder, harp, ixi or msd; found out if "
+            "left out."
+        ),
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(help="A CSV, TSV or XLS file with sex, age, ... per subject or file."),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    dask: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Of a Dask scheduler, e.g. tcp://host:8786.")
+    ] = "",
     assignments: Set = None,
 ) -> None:
     """Raw scans to a cohort: one orientation, spacing, cube and intensity range, checked."""
@@ -28,7 +39,16 @@ def prepare(
 
     config = build(PrepareConfig, {}, assignments or [])
     with Steps("prepare", "scans") as steps:
-        result = run(sources, out, layout=layout, workers=workers, config=config, progress=steps)
+        result = run(
+            sources,
+            out,
+            layout=layout,
+            table=table,
+            workers=workers,
+            dask=dask,
+            config=config,
+            progress=steps,
+        )
     say(
         f"{result.cohort}: {result.prepared} scans prepared, {result.skipped} there already, "
         f"{result.quarantined} quarantined"

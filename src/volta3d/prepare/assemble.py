@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,38 +24,49 @@ from volta3d.cohort.arrays import (
     write_affines,
 )
 from volta3d.cohort.contract import Contract
+from volta3d.cohort.participants import write_table
 from volta3d.cohort.store import CONTRACT, Cohort, seal, write_tables
 from volta3d.files import atomic_folder, read_json, write_json, write_text
 from volta3d.prepare.piece import FACTS, PICTURE
-from volta3d.prepare.qc import page
+from volta3d.prepare.qcpage import page
 
 KEYS = "preparation.json"
 QC = "qc"
+FINDINGS = "findings.tsv"
 
 
-def assemble(
-    folder: Path,
-    pieces: Sequence[Path],
-    contract: Contract,
-    participants: pd.DataFrame,
-    quarantine: pd.DataFrame,
-) -> None:
+@dataclass(frozen=True)
+class Tables:
+    """What is known about the scans of a cohort.
+
+    Args:
+        participants: the complete table, one row per scan.
+        quarantine: what could not be prepared, and why.
+        findings: what was noticed, one row per scan and finding.
+    """
+
+    participants: pd.DataFrame
+    quarantine: pd.DataFrame
+    findings: pd.DataFrame
+
+
+def assemble(folder: Path, pieces: Sequence[Path], contract: Contract, tables: Tables) -> None:
     """Build everything of a cohort but its seal; ``folder`` is published whole.
 
     Args:
         folder: where.
-        pieces: one per row of ``participants``.
+        pieces: one per row of the participants table.
         contract: the preparation contract.
-        participants: the complete table.
-        quarantine: what could not be prepared.
+        tables: what is known.
     """
     with atomic_folder(folder) as building:
         _arrays(building, pieces, contract)
-        write_tables(building, participants, quarantine)
-        names = [f"{scan_id}.png" for scan_id in participants["scan_id"]]
-        for piece, name in zip(pieces, names, strict=True):
-            _link(piece / PICTURE, building / QC / name)
-        write_text(building / QC / "index.html", page(participants, names, quarantine))
+        write_tables(building, tables.participants, tables.quarantine)
+        for piece, scan_id in zip(pieces, tables.participants["scan_id"], strict=True):
+            _link(piece / PICTURE, building / QC / f"{scan_id}.png")
+        write_table(building / QC / FINDINGS, tables.findings)
+        text = page(contract, tables.participants, tables.quarantine, tables.findings)
+        write_text(building / QC / "index.html", text)
         write_json(building / KEYS, [{"key": p.name, **read_facts(p)} for p in pieces])
 
 

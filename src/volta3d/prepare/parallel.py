@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import joblib
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from volta3d.cohort.contract import Contract
+from volta3d.prepare.cluster import connect, on_cluster
 from volta3d.prepare.findings import Finding
 from volta3d.prepare.piece import Outcome, make_piece
 from volta3d.prepare.scan import Scan
+from volta3d.prepare.task import Make, Task
 
-Make = Callable[[Scan, Contract, Path, Container[str]], Outcome]
 DIED = Finding(
     "error",
     "worker-died",
@@ -28,6 +30,7 @@ def outcomes(
     pieces: Path,
     *,
     workers: int = 1,
+    dask: str = "",
     known: Container[str] = frozenset(),
     make: Make = make_piece,
 ) -> Iterator[tuple[int, Outcome]]:
@@ -36,20 +39,35 @@ def outcomes(
     When a process dies, the scans that were being worked on are tried again one at a time: one
     that kills its process alone is quarantined, the rest go on in parallel.
 
+    Args:
+        scans: what to prepare.
+        contract: how.
+        pieces: where results go.
+        workers: processes on this machine.
+        dask: address of a Dask scheduler whose workers do it instead.
+        known: keys of pieces that exist elsewhere.
+        make: what to do with each scan.
+
     Raises:
-        VoltaError: a piece cannot be written.
+        VoltaError: a piece cannot be written, or the cluster fails.
     """
-    if workers <= 1:
-        yield from ((i, make(scan, contract, pieces, known)) for i, scan in enumerate(scans))
-        return
-    busy = pieces.parent / "busy"
+    tasks = {i: Task(make, scan, contract, pieces, known) for i, scan in enumerate(scans)}
+    if dask:
+        with connect(dask) if tasks else nullcontext() as client:
+            yield from on_cluster(client, tasks)
+    elif workers <= 1:
+        yield from ((i, task()) for i, task in tasks.items())
+    else:
+        yield from _on_processes(tasks, pieces.parent / "busy", workers)
+
+
+def _on_processes(left: dict[int, Task], busy: Path, workers: int) -> Iterator[tuple[int, Outcome]]:
     busy.mkdir(parents=True, exist_ok=True)
-    left = dict(enumerate(scans))
     while left:
         for marker in busy.iterdir():
             marker.unlink()
         try:
-            for index, outcome in _together(left, contract, pieces, busy, workers, known, make):
+            for index, outcome in _together(left, busy, workers):
                 del left[index]
                 yield index, outcome
         except BrokenProcessPool:
@@ -57,33 +75,20 @@ def outcomes(
             for index in sorted(suspects) or sorted(left)[:1]:
                 alone = {index: left.pop(index)}
                 try:
-                    yield from _together(alone, contract, pieces, busy, 2, known, make)
+                    yield from _together(alone, busy, 2)
                 except BrokenProcessPool:
                     yield index, Outcome(refused=DIED)
 
 
-def _together(
-    scans: dict[int, Scan],
-    contract: Contract,
-    pieces: Path,
-    busy: Path,
-    workers: int,
-    known: Container[str],
-    make: Make,
-) -> Iterator[tuple[int, Outcome]]:
+def _together(tasks: dict[int, Task], busy: Path, workers: int) -> Iterator[tuple[int, Outcome]]:
     parallel = joblib.Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered")
-    task = joblib.delayed(_marked)
-    yield from parallel(
-        task(busy / str(index), make, scan, contract, pieces, known)
-        for index, scan in list(scans.items())
-    )
+    marked = joblib.delayed(_marked)
+    yield from parallel(marked(busy / str(i), task) for i, task in list(tasks.items()))
 
 
-def _marked(
-    marker: Path, make: Make, scan: Scan, contract: Contract, pieces: Path, known: Container[str]
-) -> tuple[int, Outcome]:
+def _marked(marker: Path, task: Task) -> tuple[int, Outcome]:
     """Leave a marker while working, so that it is known what a dead process was doing."""
     marker.touch()
-    outcome = make(scan, contract, pieces, known)
+    outcome = task()
     marker.unlink(missing_ok=True)
     return int(marker.name), outcome

@@ -14,6 +14,8 @@ from volta3d.prepare.findings import Finding
 from volta3d.prepare.piece import Outcome
 from volta3d.prepare.scan import Scan, label_files_of, plain, plain_path
 
+FINDING_COLUMNS = ("scan_id", "level", "code", "what", "how_to_fix")
+
 
 def participants_table(
     kept: Sequence[tuple[Scan, Outcome]], facts: Mapping[str, Mapping[str, Any]]
@@ -49,6 +51,20 @@ def participants_table(
             }
         )
     return complete(pd.DataFrame(rows, columns=list(COLUMNS))), counts
+
+
+def findings_table(
+    kept: Sequence[tuple[Scan, Outcome]], facts: Mapping[str, Mapping[str, Any]]
+) -> pd.DataFrame:
+    """One row per scan and finding, in the order of the cohort: ``FINDING_COLUMNS``."""
+    rows = []
+    for scan, outcome in kept:
+        about = [f.content() for f in scan.findings] + list(facts[outcome.key]["findings"])
+        unique = {(f["code"], f["what"]): f for f in about}
+        for finding in unique.values():
+            texts = [plain(finding[key]) for key in ("what", "how_to_fix")]
+            rows.append([scan.scan_id, finding["level"], finding["code"], *texts])
+    return pd.DataFrame(rows, columns=list(FINDING_COLUMNS), dtype=object)
 
 
 def quarantine_table(refused: Sequence[tuple[Path, Finding]]) -> pd.DataFrame:

@@ -9,18 +9,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import CONTRACT, Cohort, read_contract
 from volta3d.config import PrepareConfig
 from volta3d.errors import CohortError
 from volta3d.files import clean_partial, require_writable
-from volta3d.prepare.assemble import assemble, publish, read_facts, read_records, unpack
+from volta3d.prepare.assemble import Tables, assemble, publish, read_facts, read_records, unpack
+from volta3d.prepare.extras import require_extras
 from volta3d.prepare.findings import Finding
 from volta3d.prepare.gather import gather, sign
+from volta3d.prepare.learn import landmarks_of
 from volta3d.prepare.lock import locked
+from volta3d.prepare.nyul import learn, read_landmarks
 from volta3d.prepare.parallel import outcomes
 from volta3d.prepare.piece import Outcome
-from volta3d.prepare.rows import participants_table, quarantine_table
+from volta3d.prepare.rows import findings_table, participants_table, quarantine_table
 from volta3d.prepare.scan import Scan
 
 WORK = ".work"
@@ -51,7 +56,9 @@ def prepare(
     out: Path | str,
     *,
     layout: str | None = None,
+    table: Path | None = None,
     workers: int = 1,
+    dask: str = "",
     config: PrepareConfig = PrepareConfig(),  # noqa: B008 - frozen
     progress: Progress | None = None,
 ) -> PrepareResult:
@@ -65,26 +72,35 @@ def prepare(
         sources: folders or files.
         out: the cohort's folder, new or of an earlier call.
         layout: of all sources, or None to detect it for each.
+        table: what is known about the subjects or files of all sources, see ``layouts``.
         workers: processes.
+        dask: address of a Dask scheduler, e.g. ``tcp://host:8786``, whose workers prepare instead;
+            they must share the file systems of the sources and of ``out``.
         config: how to prepare.
         progress: called with (done, total).
 
     Raises:
-        UsageError: an unknown layout.
+        UsageError: an unknown layout, or something that ``config`` asks for is not installed.
+        ConfigError: ``landmarks_from`` holds no landmarks.
         CohortError: a source is missing or without a T1w scan, nothing could be prepared, or
             ``out`` holds something else.
-        VoltaError: ``out`` cannot be written.
+        VoltaError: ``out`` cannot be written, or the cluster cannot be used.
     """
+    if dask:  # its workers stand in other folders
+        out, sources = Path(out).absolute(), [Path(source).absolute() for source in sources]
     out = Path(out)
-    scans, refused = gather(sources, layout)
-    contract = sign(scans, config)
+    require_extras(config)
+    scans, refused = gather(sources, layout, table)
+    contract = sign(scans, config, _known_landmarks(out, config))
     old = _existing(out, contract)
+    hands = Hands(workers, dask, progress)
     require_writable(out)
     with locked(out / WORK):
         clean_partial(out)
         clean_partial(out / WORK)
         try:
-            done = _prepare_all(scans, contract, out, old, workers, progress)
+            contract = _with_landmarks(scans, contract, out, hands)
+            done = _prepare_all(scans, contract, out, old, hands)
             result = _publish(done, refused, contract, out, old)
         except CohortError:
             shutil.rmtree(out / WORK, ignore_errors=True)
@@ -95,23 +111,61 @@ def prepare(
     return result
 
 
+@dataclass(frozen=True)
+class Hands:
+    """Who does the work, and who is told about it."""
+
+    workers: int
+    dask: str
+    progress: Progress | None
+
+    def tell(self, done: int, total: int) -> None:
+        """Report progress."""
+        if self.progress is not None:
+            self.progress(done, total)
+
+
+def _known_landmarks(out: Path, config: PrepareConfig) -> tuple[float, ...]:
+    """The standard of nyul that is given, or that the cohort there was made with; else empty."""
+    if config.scaling != "nyul":
+        return ()
+    if config.landmarks_from:
+        return read_landmarks(Path(config.landmarks_from))
+    return read_contract(out).landmarks if (out / CONTRACT).is_file() else ()
+
+
+def _with_landmarks(scans: Sequence[Scan], contract: Contract, out: Path, hands: Hands) -> Contract:
+    """The contract with its standard of nyul, which a first pass over all scans learns."""
+    if contract.scaling != "nyul" or contract.landmarks:
+        return contract
+    folder = out / WORK / "landmarks"
+    folder.mkdir(exist_ok=True)
+    clean_partial(folder)
+    found: dict[int, np.ndarray] = {}
+    passed = landmarks_of(scans, contract, folder, workers=hands.workers, dask=hands.dask)
+    for done, (index, own) in enumerate(passed, start=1):
+        hands.tell(done, 2 * len(scans))
+        if own is not None:
+            found[index] = own
+    # in the order of the scans, whoever finished first: the same sum on any number of workers
+    standard = learn(found[index] for index in sorted(found)) if found else ()
+    return contract.model_copy(update={"landmarks": standard})
+
+
 def _prepare_all(
-    scans: Sequence[Scan],
-    contract: Contract,
-    out: Path,
-    old: Cohort | None,
-    workers: int,
-    progress: Progress | None,
+    scans: Sequence[Scan], contract: Contract, out: Path, old: Cohort | None, hands: Hands
 ) -> list[tuple[Scan, Outcome]]:
     pieces = out / WORK / "pieces"
     pieces.mkdir(exist_ok=True)
     clean_partial(pieces)
     known = frozenset(r["key"] for r in read_records(old)) if old else frozenset()
+    before = len(scans) if (out / WORK / "landmarks").is_dir() else 0  # of a first pass
     done: dict[int, Outcome] = {}
-    for index, outcome in outcomes(scans, contract, pieces, workers=workers, known=known):
+    for index, outcome in outcomes(
+        scans, contract, pieces, workers=hands.workers, dask=hands.dask, known=known
+    ):
         done[index] = outcome
-        if progress is not None:
-            progress(len(done), len(scans))
+        hands.tell(before + len(done), before + len(scans))
     return [(scan, done[index]) for index, scan in enumerate(scans)]
 
 
@@ -142,7 +196,8 @@ def _publish(
         if old is not None:
             unpack(old, records, pieces)
         built = out / WORK / "cohort"
-        assemble(built, [pieces / o.key for _, o in kept], contract, participants, quarantine)
+        tables = Tables(participants, quarantine, findings_table(kept, facts))
+        assemble(built, [pieces / o.key for _, o in kept], contract, tables)
         publish(built, out, contract, participants)
     fresh = sum(o.fresh for _, o in kept)
     return PrepareResult(out, fresh, len(kept) - fresh, len(refused), dict(counts))
