@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 import yaml
-from torch import Tensor
-from torch.nn.functional import avg_pool3d
 
 from volta3d.cohort.arrays import (
     AFFINES,
@@ -36,6 +33,9 @@ from volta3d.cohort.participants import (
 from volta3d.config import build, parse_yaml
 from volta3d.errors import CohortError, ConfigError
 from volta3d.files import atomic_folder, content_hash, write_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONTRACT = "contract.yaml"
 PARTICIPANTS = "participants.tsv"
@@ -124,6 +124,9 @@ class Cohort:
         Raises:
             CohortError: the cube's edge is not a multiple of ``downsample``, or a damaged scan.
         """
+        import torch  # here: the processes that prepare scans need no tensors
+        from torch.nn.functional import avg_pool3d
+
         size = self.contract.size
         if downsample < 1 or size % downsample:
             divisors = [str(d) for d in range(1, size + 1) if size % d == 0]
