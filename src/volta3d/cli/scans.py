@@ -31,6 +31,14 @@ def prepare(
     dask: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Of a Dask scheduler, e.g. tcp://host:8786.")
     ] = "",
+    pseudonyms: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEYFILE",
+            help="Hide names of people and files behind hashes with this key (made if missing; keep "
+            "it outside the cohort).",
+        ),
+    ] = None,
     assignments: Set = None,
 ) -> None:
     """Raw scans to a cohort: one orientation, spacing, cube and intensity range, checked."""
@@ -46,6 +54,7 @@ def prepare(
             table=table,
             workers=workers,
             dask=dask,
+            pseudonyms=pseudonyms,
             config=config,
             progress=steps,
         )

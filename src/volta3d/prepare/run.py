@@ -16,7 +16,15 @@ from volta3d.cohort.store import CONTRACT, Cohort, read_contract
 from volta3d.config import PrepareConfig
 from volta3d.errors import CohortError
 from volta3d.files import clean_partial, require_writable
-from volta3d.prepare.assemble import Tables, assemble, publish, read_facts, read_records, unpack
+from volta3d.prepare.assemble import (
+    KEYS,
+    Tables,
+    assemble,
+    publish,
+    read_facts,
+    read_records,
+    unpack,
+)
 from volta3d.prepare.extras import require_extras
 from volta3d.prepare.findings import Finding
 from volta3d.prepare.gather import gather, sign
@@ -25,6 +33,7 @@ from volta3d.prepare.lock import locked
 from volta3d.prepare.nyul import learn, read_landmarks
 from volta3d.prepare.parallel import outcomes
 from volta3d.prepare.piece import Outcome
+from volta3d.prepare.privacy import Veil, open_veil, veiled
 from volta3d.prepare.rows import findings_table, participants_table, quarantine_table
 from volta3d.prepare.scan import Scan
 
@@ -59,6 +68,7 @@ def prepare(
     table: Path | None = None,
     workers: int = 1,
     dask: str = "",
+    pseudonyms: Path | str | None = None,
     config: PrepareConfig = PrepareConfig(),  # noqa: B008 - frozen
     progress: Progress | None = None,
 ) -> PrepareResult:
@@ -76,12 +86,15 @@ def prepare(
         workers: processes.
         dask: address of a Dask scheduler, e.g. ``tcp://host:8786``, whose workers prepare instead;
             they must share the file systems of the sources and of ``out``.
+        pseudonyms: a file with a key (made if missing, outside ``out``): names of people, sessions,
+            data sets and files then leave only as keyed hashes, see ``privacy``.
         config: how to prepare.
         progress: called with (done, total).
 
     Raises:
-        UsageError: an unknown layout, or something that ``config`` asks for is not installed.
-        ConfigError: ``landmarks_from`` holds no landmarks.
+        UsageError: an unknown layout, a key inside ``out``, or something that ``config`` asks for is
+            not installed.
+        ConfigError: ``landmarks_from`` holds no landmarks, or ``pseudonyms`` no key.
         CohortError: a source is missing or without a T1w scan, nothing could be prepared, or
             ``out`` holds something else.
         VoltaError: ``out`` cannot be written, or the cluster cannot be used.
@@ -90,10 +103,25 @@ def prepare(
         out, sources = Path(out).absolute(), [Path(source).absolute() for source in sources]
     out = Path(out)
     require_extras(config)
-    scans, refused = gather(sources, layout, table)
-    contract = sign(scans, config, _known_landmarks(out, config))
-    old = _existing(out, contract)
+    veil = open_veil(Path(pseudonyms), out, sources) if pseudonyms else None
     hands = Hands(workers, dask, progress)
+    with veiled(veil):
+        scans, refused = gather(sources, layout, table)
+        if veil is not None:
+            scans = veil.scans(scans)
+        contract = sign(scans, config, _known_landmarks(out, config))
+        return _run(scans, refused, contract, out, hands, veil)
+
+
+def _run(
+    scans: Sequence[Scan],
+    refused: Sequence[tuple[Path, Finding]],
+    contract: Contract,
+    out: Path,
+    hands: Hands,
+    veil: Veil | None,
+) -> PrepareResult:
+    old = _existing(out, contract)
     require_writable(out)
     with locked(out / WORK):
         clean_partial(out)
@@ -101,7 +129,7 @@ def prepare(
         try:
             contract = _with_landmarks(scans, contract, out, hands)
             done = _prepare_all(scans, contract, out, old, hands)
-            result = _publish(done, refused, contract, out, old)
+            result = _publish(done, refused, contract, out, old, veil)
         except CohortError:
             shutil.rmtree(out / WORK, ignore_errors=True)
             with contextlib.suppress(OSError):  # it stays when it holds an earlier cohort
@@ -175,9 +203,11 @@ def _publish(
     contract: Contract,
     out: Path,
     old: Cohort | None,
+    veil: Veil | None,
 ) -> PrepareResult:
     pieces = out / WORK / "pieces"
     refused = [*refused, *((s.source, o.refused) for s, o in done if o.refused)]
+    refused = veil.refused(refused) if veil else refused
     kept = [(s, o) for s, o in done if o.refused is None]
     if not kept:
         raise _nothing(out, refused)
@@ -185,7 +215,9 @@ def _publish(
     facts = {r["key"]: r for r in records}
     facts |= {o.key: read_facts(pieces / o.key) for _, o in kept if o.key not in facts}
     participants, counts = participants_table(kept, facts)
-    quarantine = quarantine_table(refused)
+    findings, quarantine = findings_table(kept, facts), quarantine_table(refused)
+    if veil is not None:
+        participants, findings = veil.participants(participants), veil.findings(findings)
     same = (
         old is not None
         and old.contract == contract
@@ -196,9 +228,13 @@ def _publish(
         if old is not None:
             unpack(old, records, pieces)
         built = out / WORK / "cohort"
-        tables = Tables(participants, quarantine, findings_table(kept, facts))
+        tables = Tables(participants, quarantine, findings)
         assemble(built, [pieces / o.key for _, o in kept], contract, tables)
+        if veil is not None:
+            veil.records(built / KEYS)
         publish(built, out, contract, participants)
+    if veil is not None:
+        veil.save()
     fresh = sum(o.fresh for _, o in kept)
     return PrepareResult(out, fresh, len(kept) - fresh, len(refused), dict(counts))
 
