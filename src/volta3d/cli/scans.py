@@ -35,8 +35,8 @@ def prepare(
         Path | None,
         typer.Option(
             metavar="KEYFILE",
-            help="Hide names of people and files behind hashes with this key (made if missing; keep "
-            "it outside the cohort).",
+            help="Hide names of people and files behind hashes with this key, which is made if "
+            "missing and must lie outside the cohort.",
         ),
     ] = None,
     assignments: Set = None,

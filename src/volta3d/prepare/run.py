@@ -92,8 +92,8 @@ def prepare(
         progress: called with (done, total).
 
     Raises:
-        UsageError: an unknown layout, a key inside ``out``, or something that ``config`` asks for is
-            not installed.
+        UsageError: an unknown layout, a key inside ``out``, or something that ``config`` asks for
+            is not installed.
         ConfigError: ``landmarks_from`` holds no landmarks, or ``pseudonyms`` no key.
         CohortError: a source is missing or without a T1w scan, nothing could be prepared, or
             ``out`` holds something else.

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from volta3d.prepare import dicom
+from volta3d.prepare.dicom.archive import is_archive
 from volta3d.prepare.dicom.series import Series, common_folder
 from volta3d.prepare.findings import Finding
 from volta3d.prepare.scan import Discovery, Scan, plain, slug, unique
@@ -40,7 +41,7 @@ def discover(root: Path) -> Discovery:
     except ImportError as error:
         raise dicom.missing("pydicom") from error
     found = dicom.survey(root)
-    dataset = slug((root.parent if _is_dicom_file(root) else root).resolve().stem, keep="-").lower()
+    dataset = slug(_source_name(root), keep="-").lower()
     scans = []
     for name, person in _participants(found.series, dataset):
         studies = sorted({s.header.study for s in person}, key=lambda k: _moment(person, k))
@@ -109,7 +110,8 @@ def _moment(person: Sequence[Series], study: str) -> tuple[str, str]:
     return min(s.header.moment for s in mine), mine[0].path.as_posix()
 
 
-def _is_dicom_file(root: Path) -> bool:
-    from volta3d.prepare.dicom.archive import is_archive
-
-    return root.is_file() and not is_archive(root)
+def _source_name(root: Path) -> str:
+    path = root.resolve()
+    if path.is_dir():
+        return path.name
+    return path.stem if is_archive(path) else path.parent.name
