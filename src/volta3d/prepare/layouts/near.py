@@ -16,16 +16,17 @@ Wanted = Callable[[str, frozenset[str]], bool]
 def near_tables(
     root: Path, wanted: Wanted, *, skip: Callable[[str], bool] | None = None
 ) -> list[Path]:
-    """Tables that are wanted, nearest first: in ``root``, in its folders, beside it.
+    """Tables that are wanted, nearest first: in ``root``, in its folders and theirs, beside it.
 
     Args:
         root: of a source.
         wanted: says from a file name in lower case and its columns whether a table is wanted; the
             columns are empty for a workbook.
-        skip: folders of ``root`` not to look into, e.g. those of subjects, by their names.
+        skip: folders not to look into, e.g. those of subjects, by their names.
     """
     places: list[Iterator[Path]] = [_files(root)]
-    inner = [p for p in sorted(root.iterdir()) if p.is_dir() and not (skip and skip(p.name))]
+    inner = _folders(root, skip)
+    inner += [below for folder in inner for below in _folders(folder, skip)]
     places += [_files(folder) for folder in inner[:MOST]]
     places.append(_files(root.resolve().parent))
     found = []
@@ -34,6 +35,14 @@ def near_tables(
         if wanted(path.name.lower(), columns):
             found.append(path)
     return found
+
+
+def _folders(folder: Path, skip: Callable[[str], bool] | None) -> list[Path]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return []
+    return [p for p in entries if p.is_dir() and not (skip and skip(p.name))][:MOST]
 
 
 def _files(folder: Path) -> Iterator[Path]:
