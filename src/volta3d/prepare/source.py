@@ -33,7 +33,7 @@ def as_nifti(scan: Scan, work: Path | None = None) -> Iterator[tuple[Path, tuple
     if scan.series is None:
         yield scan.source, ()
         return
-    from volta3d.prepare.dicom.convert import convert
+    from volta3d.prepare.dicom.conversion import convert
 
     if work is not None:
         work.mkdir(parents=True, exist_ok=True)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from volta3d.prepare.dicom.convert import convert
+from volta3d.prepare.dicom.conversion import convert
 from volta3d.prepare.dicom.converter import missing
 from volta3d.prepare.dicom.files import any_dicom
 from volta3d.prepare.dicom.series import Series
-from volta3d.prepare.dicom.survey import Survey, survey
+from volta3d.prepare.dicom.triage import Survey, survey
 from volta3d.prepare.findings import Finding, Refused
 
 __all__ = [

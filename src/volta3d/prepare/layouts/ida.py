@@ -22,7 +22,7 @@ from volta3d.prepare.tables import Row, read_table
 
 if TYPE_CHECKING:
     from volta3d.prepare.dicom.series import Series
-    from volta3d.prepare.dicom.survey import Survey
+    from volta3d.prepare.dicom.triage import Survey
 
 MOMENT = re.compile(r"(\d{4})-(\d{2})-(\d{2})_\d{2}_\d{2}_\d{2}(\.\d+)?")
 NUMBER = re.compile(r"[ISD]?(\d+)")
