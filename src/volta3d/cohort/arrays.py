@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec
+from google_crc32c import value as crc32c
+from numcodecs import blosc
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 
 from volta3d.cohort.contract import RANGE_LEVELS, Contract
 from volta3d.errors import CohortError
@@ -76,6 +78,30 @@ def open_array(path: Path, shape: tuple[int, ...], dtype: str) -> Any:
     return array
 
 
+def read_cube(array: Any, index: int, path: Path) -> np.ndarray:
+    """Read one scan of an array of cubes; its checksum is verified.
+
+    A chunk that ``create_cubes`` wrote is one Blosc buffer and its CRC-32C, read here in a third of
+    the time that zarr takes for it; any other array is left to zarr.
+
+    Raises:
+        CohortError: the chunk is damaged.
+    """
+    if [type(codec) for codec in array.metadata.codecs] != [BytesCodec, BloscCodec, Crc32cCodec]:
+        return read_rows(array, index, path)
+    try:
+        chunk = chunk_path(path, index).read_bytes()
+        if int.from_bytes(chunk[-4:], "little") != crc32c(chunk[:-4]):
+            raise ValueError("its checksum does not hold")
+        cube = np.empty(array.shape[1:], array.dtype)
+        if len(chunk) < 20 or int.from_bytes(chunk[4:8], "little") != cube.nbytes:
+            raise ValueError("its size is not that of a cube")
+        blosc.decompress(chunk[:-4], cube)
+    except Exception as error:  # whatever Blosc makes of a damaged chunk
+        raise _damaged(error, path, index) from error
+    return cube
+
+
 def read_rows(array: Any, index: int | slice, where: Path) -> np.ndarray:
     """Read one scan or a slice of them; the checksum of every chunk is verified.
 
@@ -85,11 +111,15 @@ def read_rows(array: Any, index: int | slice, where: Path) -> np.ndarray:
     try:
         return np.asarray(array[index])
     except Exception as error:  # a damaged chunk may fail in the checksum, blosc or the reshape
-        raise CohortError(
-            f"A scan of the cohort is damaged: {error}",
-            where=f"{where}, scan {index}",
-            fix="Prepare the cohort again in a new folder",
-        ) from error
+        raise _damaged(error, where, index) from error
+
+
+def _damaged(error: Exception, where: Path, index: int | slice) -> CohortError:
+    return CohortError(
+        f"A scan of the cohort is damaged: {error}",
+        where=f"{where}, scan {index}",
+        fix="Prepare the cohort again in a new folder",
+    )
 
 
 def encode(volume: np.ndarray, contract: Contract) -> np.ndarray:

@@ -19,6 +19,7 @@ from volta3d.cohort.arrays import (
     decode,
     encode,
     open_array,
+    read_cube,
     read_rows,
     write_affines,
 )
@@ -104,14 +105,14 @@ class Cohort:
             CohortError: damaged.
         """
         self._check(index)
-        return decode(read_rows(self._volumes, index, self.path / VOLUMES), self.contract)
+        return decode(read_cube(self._volumes, index, self.path / VOLUMES), self.contract)
 
     def label(self, index: int) -> np.ndarray | None:
         """The label map of scan ``index`` as uint16 [D, H, W], None if it has none."""
         self._check(index)
         if self._labels is None or not self.participants["label_file"].iloc[index]:
             return None
-        return read_rows(self._labels, index, self.path / LABELS)
+        return read_cube(self._labels, index, self.path / LABELS)
 
     def affine(self, index: int) -> np.ndarray:
         """4x4 float64 from voxels of the prepared cube to world millimetres (RAS)."""
