@@ -17,7 +17,7 @@ from volta3d.cli import app
 from volta3d.phantom import generate
 
 COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
-IN_ORDER = ["prepare", "inspect", "doctor", "pretrain", "embed", "probe", "report", "demo"]
+IN_ORDER = ["prepare", "inspect", "audit", "doctor", "pretrain", "embed", "probe", "report", "demo"]
 
 
 def volta3d(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

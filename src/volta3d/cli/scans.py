@@ -1,4 +1,4 @@
-"""Commands on scans and what is made of them: prepare, inspect."""
+"""Commands on scans and what is made of them: prepare, inspect, audit."""
 
 from __future__ import annotations
 
@@ -79,4 +79,20 @@ def inspect(
     found = run(path)
     say(json.dumps(found, indent=2, default=str) if as_json else render(found))
     if not found.get("sound", True):
+        raise typer.Exit(FOUND)
+
+
+@app.command(epilog=example("volta3d audit cohort --out audit.json"))
+def audit(
+    cohorts: Annotated[list[Path], typer.Argument(metavar="COHORT...", help="Prepared cohorts.")],
+    out: Annotated[Path | None, typer.Option(help="A JSON file to write.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """People and images that cohorts share; sites by cohort. Exit code 3 if any are shared."""
+    from volta3d.cohort.audit import audit as run
+
+    with Steps("audit", "scans") as steps:
+        found = run(cohorts, out=out, progress=steps)
+    say(json.dumps(found.content(), indent=2) if as_json else found.text())
+    if found.found:
         raise typer.Exit(FOUND)
