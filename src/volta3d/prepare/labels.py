@@ -64,7 +64,8 @@ def about_names(labels: np.ndarray | None, names: Mapping[int, str]) -> list[Fin
     strange, absent = sorted(present - set(names)), sorted(set(names) - present - {0})
     findings = []
     if strange:
-        what = f"Label values without a name: {', '.join(map(str, strange[:8]))}"
+        listed = ", ".join(map(str, strange[:8])) + (", ..." if len(strange) > 8 else "")
+        what = f"{len(strange)} label values without a name: {listed}"
         fix = "Name them in dseg.tsv, or correct the label map"
         findings.append(Finding("warning", "unexpected-label", what, fix))
     if absent and len(names) <= FEW:

@@ -245,7 +245,8 @@ def test_ixi_reads_names_and_the_table(ixi: Path) -> None:
 
 def test_msd_names_labels_from_its_description_and_misses_files(msd: Path, tmp_path: Path) -> None:
     found = discover(msd)
-    assert [s.participant_id for s in found.scans] == ["hippocampus_001", "hippocampus_003"]
+    people = ["hippocampus_001-002", "hippocampus_003-004"]
+    assert [s.participant_id for s in found.scans] == people
     assert found.scans[0].label_names == {1: "Anterior", 2: "Posterior"}
     assert [f.code for _, f in found.refused] == ["missing-file"]
     result = prepare([msd], tmp_path / "c", config=SMALL)

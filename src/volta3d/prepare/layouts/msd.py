@@ -3,10 +3,15 @@
 The training pairs that dataset.json lists, with the names it gives to their labels. An image of
 several channels (the brain tumours: FLAIR, T1w, T1gd, T2w) is refused with their names, because
 which of them is wanted is not guessed. There is no age, sex or site.
+
+The hippocampus task has one crop per side and says nothing about people, but its crops 2k - 1 and
+2k are of one person: their intensities have one scale and their pictures are alike, those of other
+neighbours are not (docs/LOG.md). They count as one participant, or folds would share people.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +25,11 @@ from volta3d.prepare.scan import LINK_OUT, Discovery, Scan, plain, slug, unique
 from volta3d.prepare.tables import load_json, person
 
 DESCRIPTION = "dataset.json"
+PAIR = Finding(
+    "info",
+    "pair-of-one-person",
+    "Crops 2k - 1 and 2k of this task are of one person and count as one participant",
+)
 
 
 def matches(root: Path) -> bool:
@@ -46,14 +56,22 @@ def discover(root: Path) -> Discovery:
             Scan(
                 source=path,
                 scan_id=slug(f"{dataset}_{name}"),
-                participant_id=plain(name),
+                participant_id=plain(_participant(name)),
                 dataset=dataset,
                 label=mask,
                 label_names=names if mask else {},
-                findings=person([]).findings,
+                findings=(*person([]).findings, *([PAIR] if _participant(name) != name else [])),
             )
         )
     return Discovery(unique(scans, root), tuple(refused))
+
+
+def _participant(name: str) -> str:
+    crop = re.fullmatch(r"hippocampus_(\d+)", name)
+    if not crop:
+        return name
+    last = int(crop[1]) + int(crop[1]) % 2
+    return f"hippocampus_{last - 1:03d}-{last:03d}"
 
 
 def _pair(pair: object) -> tuple[str, str]:
