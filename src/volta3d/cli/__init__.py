@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from volta3d.cli import downstream, features, scans, show, training
+from volta3d.cli import downstream, features, scans, segmentation, show, training
 from volta3d.cli.app import app
 from volta3d.errors import VoltaError
 
-__all__ = ["app", "downstream", "features", "main", "scans", "show", "training"]
+__all__ = ["app", "downstream", "features", "main", "scans", "segmentation", "show", "training"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

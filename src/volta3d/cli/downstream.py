@@ -98,12 +98,18 @@ def predict(
     ],
     out: Annotated[Path, typer.Option(help="The folder for what is predicted.")],
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    flips: Annotated[
+        str, typer.Option(help="Label maps: average mirrored passes: none, left-right, all.")
+    ] = "none",
+    largest: Annotated[
+        bool, typer.Option("--largest", help="Label maps: keep each structure's largest part.")
+    ] = False,
 ) -> None:
     """New scans through a fitted model, prepared the way it wants them."""
     from volta3d.downstream.predict import predict as run
 
     with Steps("predict", "scans") as steps:
-        result = run(model, scans, out, device=device, progress=steps)
+        result = run(model, scans, out, device=device, flips=flips, largest=largest, progress=steps)
     say(f"{result.table}: {result.told} scans")
     if result.refused:
         first = result.refused[0]
@@ -117,12 +123,31 @@ def predict(
 @app.command(epilog=example("volta3d evaluate sex"))
 def evaluate(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or prediction files.")
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Run folders, or prediction files; with --reference folders of label maps.",
+        ),
     ],
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="A folder of reference label maps: score any label maps against it."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="With --reference: a folder for metrics.json, cases.tsv.")
+    ] = None,
+    labels: Annotated[
+        str, typer.Option(help="With --reference: hippocampus, or {left: 48, right: 47}.")
+    ] = "hippocampus",
 ) -> None:
     """Metrics from predictions alone: scores, intervals over subjects, tests between arms."""
+    from volta3d.config import load_segment
     from volta3d.evaluate.evaluate import evaluate as run
     from volta3d.evaluate.table import render
 
-    for metrics in run(runs):
+    wanted = load_segment("paper", [f"labels={labels}"]).labels
+    found = run(runs, reference=reference, out=out, labels=wanted)
+    for metrics in found:
         say(render(metrics))
+    if any(metrics.get("not_scored") for metrics in found):
+        raise typer.Exit(FOUND)

@@ -23,11 +23,21 @@ from volta3d.config.pretrain import (
     load_pretrain,
     presets,
 )
+from volta3d.config.segment import (
+    CropsConfig,
+    SegmentConfig,
+    TuneConfig,
+    UnetConfig,
+    UnetrConfig,
+    load_segment,
+    segment_presets,
+)
 
 __all__ = [
     "AugmentConfig",
     "ClassifyConfig",
     "Config",
+    "CropsConfig",
     "MaskingConfig",
     "ModelConfig",
     "MonitorConfig",
@@ -35,11 +45,17 @@ __all__ = [
     "OptimConfig",
     "PrepareConfig",
     "PretrainConfig",
+    "SegmentConfig",
+    "TuneConfig",
+    "UnetConfig",
+    "UnetrConfig",
     "ViewsConfig",
     "build",
     "classify_presets",
     "load_classify",
     "load_pretrain",
+    "load_segment",
     "parse_yaml",
     "presets",
+    "segment_presets",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volta3d.downstream.fitted import read_model_config
+from volta3d.errors import UsageError
 
 Progress = Callable[[int, int], None]
 
@@ -34,6 +35,8 @@ def predict(
     out: Path | str,
     *,
     device: str = "auto",
+    flips: str = "none",
+    largest: bool = False,
     progress: Progress | None = None,
 ) -> PredictResult:
     """Class scores, numbers, or label maps in each scan's own space.
@@ -43,6 +46,8 @@ def predict(
         scans: scans (NIfTI or DICOM, files or folders) or prepared cohorts; several are mixed.
         out: the folder for the results.
         device: auto, cpu or cuda.
+        flips: for label maps: none, left-right or all, mirrored passes that are averaged.
+        largest: for label maps: keep only the largest part of each structure.
         progress: called with (done, total).
 
     Returns:
@@ -52,15 +57,25 @@ def predict(
     Raises:
         EncoderError: the model is damaged or contradicts a cohort.
         CohortError: a path is missing or holds no scan.
+        UsageError: options of another kind of model.
         VoltaError: not one scan could be used, or the results cannot be written.
     """
     path = Path(model)
     kind = read_model_config(path)["kind"]
     given = [Path(scans)] if isinstance(scans, Path | str) else [Path(s) for s in scans]
     if kind == "segmentation":
-        from volta3d.downstream.predict_labels import predict_labels
+        from volta3d.downstream.predict_labels import Options, predict_labels
 
-        return predict_labels(path, given, Path(out), device=device, progress=progress)
+        options = Options(flips, largest)
+        return predict_labels(
+            path, given, Path(out), device=device, progress=progress, options=options
+        )
+    if flips != "none" or largest:
+        raise UsageError(
+            f"Flips and largest parts are for label maps, this model is for {kind}",
+            where=path,
+            fix="Leave --flips and --largest out",
+        )
     from volta3d.downstream.predict_scores import predict_scores
 
     return predict_scores(path, given, Path(out), device=device, progress=progress)

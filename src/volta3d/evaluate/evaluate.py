@@ -9,13 +9,25 @@ from typing import Any
 from volta3d.downstream.predictions import PREDICTIONS
 from volta3d.errors import UsageError, VoltaError
 from volta3d.evaluate.classification import evaluate_predictions
+from volta3d.evaluate.segmentation import PREDICTIONS as LABELMAPS
+from volta3d.evaluate.segmentation import evaluate_reference, evaluate_segmentation
 
 
-def evaluate(runs: Sequence[Path | str]) -> list[dict[str, Any]]:
+def evaluate(
+    runs: Sequence[Path | str],
+    *,
+    reference: Path | str | None = None,
+    out: Path | str | None = None,
+    labels: Any = "hippocampus",
+) -> list[dict[str, Any]]:
     """Metrics of each run, also published as metrics.json in its folder.
 
     Args:
-        runs: folders of ``classify``, or their prediction files.
+        runs: folders of ``classify`` or ``segment``, or prediction files of the first; with
+            ``reference`` folders of label maps by anybody.
+        reference: a folder of label maps that the others are scored against, in its own space.
+        out: with ``reference``: a folder for metrics.json and cases.tsv.
+        labels: with ``reference``: which structures, as in the settings of ``segment``.
 
     Returns:
         What each metrics.json holds, in the order of ``runs``.
@@ -26,6 +38,8 @@ def evaluate(runs: Sequence[Path | str]) -> list[dict[str, Any]]:
     """
     if not runs:
         raise UsageError("Nothing to evaluate", fix="Name a run folder")
+    if reference is not None:
+        return [evaluate_reference(reference, runs, out, labels).summary]
     return [_evaluate(Path(run)) for run in runs]
 
 
@@ -34,8 +48,11 @@ def _evaluate(run: Path) -> dict[str, Any]:
         raise VoltaError("No such run", where=run, fix="Check the path")
     if run.is_file() or (run / PREDICTIONS).is_file():
         return evaluate_predictions(run)
+    if (run / LABELMAPS).is_dir():
+        return evaluate_segmentation(run).summary
     raise VoltaError(
         "There are no predictions in this folder",
         where=run,
-        fix="Name a run of volta3d classify; if it was stopped, run that again with --resume",
+        fix="Name a run of volta3d classify or segment; if it was stopped, run that again with "
+        "--resume",
     )

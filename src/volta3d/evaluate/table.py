@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from volta3d.evaluate import segmentation_text
+
 SHOWN = {
     "classification": (
         "AUROC",
@@ -33,6 +35,8 @@ SHORT = {
 
 def render(metrics: Mapping[str, Any]) -> str:
     """The main table of a run, then the comparisons, then where the numbers come from."""
+    if metrics["kind"] == "segmentation":
+        return segmentation_text.render(metrics)
     rows: Sequence[Mapping[str, Any]] = metrics["rows"]
     present = [m for m in SHOWN[metrics["kind"]] if any(r["metric"] == m for r in rows)]
     main = present[0]

@@ -1,0 +1,213 @@
+"""Figure 3: the same slices with the truth and each arm's outline, and the surfaces in 3D.
+
+Best, median and worst case by the mean Dice of all arms. Everything is drawn on the prepared grid,
+whose axes point right, front and up; label maps are brought onto it (nearest).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from volta3d.cohort.store import Cohort
+from volta3d.downstream.native import Grid
+from volta3d.downstream.structures import classes_of
+from volta3d.errors import VoltaError
+from volta3d.evaluate.labelsets import LabelSet, on_grid, read_classes
+from volta3d.evaluate.relief import relief
+from volta3d.evaluate.segmentation import CASES, PREDICTIONS, REFERENCE
+from volta3d.evaluate.segmentation_summary import ranked_cases
+from volta3d.files import atomic_file
+from volta3d.prepare.tables import read_table
+
+TRUTH = "#f5f5f5"
+COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#f0e442")
+MARGIN_MM = 12.0  # around the structures
+PLANES = ("sagittal", "coronal", "axial")
+DPI = 150
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One case, cut to the surroundings of its structures, axes to the right, front and up.
+
+    Args:
+        name: of the case.
+        grey: float32 [X, Y, Z].
+        truth: classes, uint8 [X, Y, Z].
+        arms: arm to its classes.
+        dice: arm to its mean Dice over structures, as scored in native space.
+        spacing: edge of a voxel in mm.
+    """
+
+    name: str
+    grey: np.ndarray
+    truth: np.ndarray
+    arms: Mapping[str, np.ndarray]
+    dice: Mapping[str, float]
+    spacing: float
+
+
+def draw_outlines(run: Path | str, cohort: Path | str) -> list[Path]:
+    """Write ``figures/outlines.png`` and ``figures/surfaces.png`` into a scored run.
+
+    Args:
+        run: a run of ``segment``, evaluated.
+        cohort: the one it was trained on.
+
+    Raises:
+        VoltaError: the run isn't evaluated, or the cohort doesn't hold its cases.
+    """
+    run, opened = Path(run), Cohort.open(Path(cohort))
+    if not (run / CASES).is_file():
+        raise VoltaError("The run is not scored yet", where=run, fix="volta3d evaluate RUN first")
+    cases = pd.read_csv(run / CASES, sep="\t")
+    arms = list(dict.fromkeys(cases["arm"].astype(str)))
+    ranked = ranked_cases(cases, arms)
+    chosen = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
+    drawn = {title: _case(run, opened, case, arms, cases) for title, case in chosen.items()}
+    paths = [run / "figures" / "outlines.png", run / "figures" / "surfaces.png"]
+    _save(slices_figure(drawn, opened.contract.synthetic), paths[0])
+    _save(surfaces_figure(drawn, opened.contract.synthetic), paths[1])
+    return paths
+
+
+def slices_figure(drawn: Mapping[str, Drawn], synthetic: bool = False) -> Figure:
+    """A row for each case, its three planes through most of the truth, all outlines on each."""
+    figure = Figure(figsize=(8.4, 2.9 * len(drawn) + 0.5), facecolor="black", layout="constrained")
+    axes = figure.subplots(len(drawn), 3, squeeze=False)
+    arms = list(next(iter(drawn.values())).arms)
+    for row, (title, case) in zip(axes, drawn.items(), strict=True):
+        for plane, axis in enumerate(row):
+            at = _fullest(case.truth, plane)
+            axis.imshow(_cut(case.grey, plane, at), cmap="gray", origin="lower", vmin=0, vmax=1)
+            _contour(axis, _cut(case.truth, plane, at), TRUTH, 2.2)
+            for arm, colour in zip(arms, _colours(arms), strict=True):
+                _contour(axis, _cut(case.arms[arm], plane, at), colour, 1.1)
+            axis.set_axis_off()
+            if row is axes[0]:
+                axis.set_title(PLANES[plane], color="white", fontsize=9)
+        dice = ", ".join(f"{arm} {case.dice[arm]:.3f}" for arm in arms)
+        row[0].text(
+            0.02, 0.98, f"{title}: {case.name}\nDice {dice}", color="white", fontsize=7,
+            va="top", transform=row[0].transAxes,
+        )  # fmt: skip
+    handles = [Line2D([], [], color=TRUTH, lw=2.2, label="reference")]
+    for arm, colour in zip(arms, _colours(arms), strict=True):
+        handles.append(Line2D([], [], color=colour, lw=1.4, label=arm))
+    legend = figure.legend(
+        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False,
+        labelcolor="white", fontsize=9,
+    )  # fmt: skip
+    legend.set_title("SYNTHETIC scans" if synthetic else "")
+    legend.get_title().set_color("white")
+    return figure
+
+
+def surfaces_figure(drawn: Mapping[str, Drawn], synthetic: bool = False) -> Figure:
+    """A row for each case: the truth's surface, then each arm's, coloured by its distance to it."""
+    arms = list(next(iter(drawn.values())).arms)
+    columns = 1 + len(arms)
+    figure = Figure(figsize=(2.6 * columns + 0.6, 2.4 * len(drawn) + 0.4), layout="constrained")
+    axes = figure.subplots(len(drawn), columns, squeeze=False)
+    shown = None
+    for row, (title, case) in zip(axes, drawn.items(), strict=True):
+        truth = case.truth > 0
+        masks = [("reference", truth), *((arm, case.arms[arm] > 0) for arm in arms)]
+        for axis, (name, mask) in zip(row, masks, strict=True):
+            light, distance = relief(mask, truth, case.spacing)
+            tone = np.ones((*light.shape, 4))
+            colours = _distance_colours(distance)
+            tone[..., :3] = np.where(np.isfinite(light)[..., None], colours * light[..., None], 1)
+            shown = axis.imshow(np.nan_to_num(tone, nan=1.0), origin="lower")
+            axis.set_axis_off()
+            text = name if name == "reference" else f"{name}, Dice {case.dice[name]:.3f}"
+            axis.set_title(text, fontsize=8)
+        row[0].text(0, 0, f"{title}: {case.name}", fontsize=7, transform=row[0].transAxes)
+    assert shown is not None
+    note = "seen from the left; grey: on the reference, red: 2 mm outside, blue: 2 mm inside"
+    figure.supxlabel(note + (" - SYNTHETIC scans" if synthetic else ""), fontsize=8)
+    return figure
+
+
+def _distance_colours(distance: np.ndarray) -> np.ndarray:
+    """Signed distance in mm to RGB: blue -2, grey 0, red 2."""
+    part = np.clip(np.nan_to_num(distance) / 2, -1, 1)[..., None]
+    grey, red, blue = (np.array(c) for c in ((0.82, 0.82, 0.82), (0.8, 0.1, 0.1), (0.1, 0.25, 0.8)))
+    out: np.ndarray = (
+        grey + np.maximum(part, 0) * (red - grey) + np.maximum(-part, 0) * (blue - grey)
+    )
+    return out
+
+
+def _case(run: Path, cohort: Cohort, case: str, arms: Sequence[str], cases: pd.DataFrame) -> Drawn:
+    reference = LabelSet.open(run / REFERENCE)
+    structures = reference.structures({n: (v,) for v, n in reference.names.items()})
+    rows = read_table(run / REFERENCE / "scans.tsv")
+    file = reference.files[case].relative_to(run / REFERENCE).as_posix()
+    scan_id = next((r["scan_id"] for r in rows if r["file"] == file), "")
+    if scan_id not in cohort.scan_ids:
+        raise VoltaError(
+            f"Case {case} is not in the cohort", where=cohort.path, fix="Name the run's own cohort"
+        )
+    index = cohort.scan_ids.index(scan_id)
+    volume, edge = cohort.volume(index), cohort.contract.size
+    prepared = Grid((edge, edge, edge), cohort.affine(index))
+
+    def brought(path: Path) -> np.ndarray:
+        labels, own = read_classes(path)
+        return classes_of(on_grid(labels, own, prepared, path)[0], structures)
+
+    truth = brought(reference.files[case])
+    found = {a: brought(LabelSet.open(run / PREDICTIONS / a).files[case]) for a in arms}
+    spacing = float(prepared.affine[0, 0])
+    box = _surroundings(truth, round(MARGIN_MM / spacing))
+    low, high = np.percentile(volume[box], [0.5, 99.5])
+    grey = np.clip((volume[box] - low) / max(float(high - low), 1e-9), 0, 1)
+    own = cases[(cases["case"].astype(str) == case) & (cases["status"] != "absent")]
+    dice = {a: float(own[own["arm"] == a]["dice"].mean()) for a in arms}
+    return Drawn(case, grey, truth[box], {a: m[box] for a, m in found.items()}, dice, spacing)
+
+
+def _surroundings(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice]:
+    at = np.argwhere(mask > 0)
+    first = np.maximum(at.min(0) - margin, 0)
+    last = np.minimum(at.max(0) + margin + 1, mask.shape)
+    x, y, z = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    return x, y, z
+
+
+def _fullest(mask: np.ndarray, plane: int) -> int:
+    """The slice with most labelled voxels."""
+    others = tuple(a for a in range(3) if a != plane)
+    return int(np.count_nonzero(mask, axis=others).argmax())
+
+
+def _cut(volume: np.ndarray, plane: int, at: int) -> np.ndarray:
+    """A slice for ``imshow`` with the origin below: up is up, right is right."""
+    flat: np.ndarray = np.take(volume, at, axis=plane).T
+    return flat
+
+
+def _contour(axis, classes: np.ndarray, colour: str, width: float) -> None:  # type: ignore[no-untyped-def]
+    for index in range(1, int(classes.max()) + 1):
+        mask = classes == index
+        if mask.any():
+            axis.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=width)
+
+
+def _colours(arms: Sequence[str]) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(len(arms))]
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)
+    with atomic_file(path) as temporary:
+        figure.savefig(str(temporary), format="png", dpi=DPI, facecolor=figure.get_facecolor())
