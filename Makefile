@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint types format clean
+.PHONY: install demo test docs lint types format clean
 
 install: $(STAMP)
 
@@ -20,6 +20,12 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term:skip-covered
 
+docs: install
+	$(BIN)/python -c 'import sphinx' 2>/dev/null || \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,4 +38,4 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo-out build dist .pytest_cache .mypy_cache .ruff_cache .coverage* htmlcov
+	rm -rf $(VENV) demo-out docs/_build docs/reference/generated build dist .pytest_cache .mypy_cache .ruff_cache .coverage* htmlcov
