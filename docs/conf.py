@@ -43,9 +43,7 @@ html_theme_options = {"top_of_page_buttons": []}
 # nothing is fetched by a reader's browser: fonts, scripts and figures come with the pages
 
 
-def _upright(
-    _app: Any, _what: str, _name: str, _thing: Any, _options: Any, lines: list[str]
-) -> None:
+def _upright(*given: Any) -> None:
     """Docstrings write |A| and ``size``³, which reStructuredText would take for markup."""
     lines: list[str] = given[-1]  # after application, kind, name, object and options
     for number, line in enumerate(lines):
