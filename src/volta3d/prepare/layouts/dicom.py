@@ -1,8 +1,9 @@
 """DICOM: a folder or a zip with any mess of files; who is who comes from folders, not from headers.
 
 The participant is the first folder below the source that holds all files of a study, or the source
-itself. Names and ids in headers are never written. They are only compared, in memory: two patients
-in one folder become two participants, and several studies of one patient become sessions.
+itself; folders that wrap the whole content of a zip don't count. Names and ids in headers are never
+written. They are only compared, in memory: two patients in one folder become two participants, and
+several studies of one patient become sessions.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def discover(root: Path) -> Discovery:
     found = dicom.survey(root)
     dataset = slug(_source_name(root), keep="-").lower()
     scans = []
-    for name, person in _participants(found.series, dataset):
+    for name, person in _participants(found.series, dataset, wrapped=is_archive(root)):
         studies = sorted({s.header.study for s in person}, key=lambda k: _moment(person, k))
         for study in studies:
             series = [s for s in person if s.header.study == study]
@@ -75,15 +76,19 @@ def _scan(series: Series, dataset: str, participant: str, session: str, run: str
     )
 
 
-def _participants(found: Sequence[Series], dataset: str) -> Iterable[tuple[str, list[Series]]]:
+def _participants(
+    found: Sequence[Series], dataset: str, *, wrapped: bool
+) -> Iterable[tuple[str, list[Series]]]:
     """Series by participant: those of one study together, and of one patient within a folder."""
     studies: dict[str, list[Series]] = {}
     for series in found:
         studies.setdefault(series.header.study or series.path.as_posix(), []).append(series)
+    everything = [f.name for s in found for f in s.files]
+    outer = len(common_folder(everything).parts) if wrapped else 0
     people: dict[tuple[str, str], list[Series]] = {}
     for members in studies.values():
-        folder = common_folder(f.name for s in members for f in s.files)
-        top = folder.parts[0] if folder.parts else ""
+        parts = common_folder(f.name for s in members for f in s.files).parts[outer:]
+        top = parts[0] if parts else ""
         people.setdefault((top, members[0].header.person), []).extend(members)
     tops = [top for top, _ in people]
     for top, person in people:
