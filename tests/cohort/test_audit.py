@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import ndimage
+from typer.testing import CliRunner
 
+from volta3d.cli import app
 from volta3d.cohort.audit import audit
 from volta3d.cohort.contract import Contract
 from volta3d.cohort.phash import NEAR, hash_distances, perceptual_hash
@@ -156,6 +158,15 @@ def test_the_file_holds_all_that_was_found(make: Make, tmp_path: Path) -> None:
     result = audit([first.path, second.path], out=tmp_path / "audit.json")
     assert json.loads((tmp_path / "audit.json").read_text()) == result.content()
     assert result.content()["overlaps"][0]["kind"] == "same-volume"
+
+
+def test_O2_the_command_exits_with_3_when_something_is_shared(make: Make) -> None:
+    first, second = make("a", [("p1", "x", head(1))]), make("b", [("p1", "x", head(2))])
+    run = CliRunner()
+    done = run.invoke(app, ["audit", str(first.path), str(second.path), "--json"])
+    assert done.exit_code == 3
+    assert json.loads(done.stdout)["shared"] == [{"cohorts": ["a", "b"], "people": 1}]
+    assert run.invoke(app, ["audit", str(first.path)]).exit_code == 0
 
 
 def test_nonsense_is_refused(make: Make, tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ def test_L2_harp_subjects_are_taken_out_of_pretraining_on_adni(
             {"scan_id": "scan-0-02", "reason": "subject", "cohort": "harp", "as": "scan-7-00"}
         ],
     }
+    card = (run / "encoder" / "MODEL_CARD.md").read_text()
+    assert f"| left out | 1 scans of people in harp ({harp.hash()}) |" in card
     with pytest.raises(CheckpointError, match=r"data\.excluded"):
         pretrain([adni.path], run, tiny("epochs=1"), resume=True)
 

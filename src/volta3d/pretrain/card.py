@@ -117,6 +117,7 @@ def model_card(content: dict[str, Any]) -> str:
                 "synthetic": "yes" if contract["synthetic"] or facts.get("synthetic") else "no",
                 "hash of the data": facts.get("data_hash"),
             }
+            | _excluded(facts.get("excluded"))
         ),
         contract=table(
             {k: v for k, v in contract.items() if k not in ("synthetic", "label_names")}
@@ -132,6 +133,13 @@ def model_card(content: dict[str, Any]) -> str:
         ),
         alarms=f"\n**Alarms while training: {cell(', '.join(alarms))}.**\n" if alarms else "",
     )
+
+
+def _excluded(excluded: Any) -> dict[str, Any]:
+    """Whose scans were left out, as a row; {} when nobody's were asked to be."""
+    if not excluded:
+        return {}
+    return {"left out": f"{excluded['scans']} scans of people in {', '.join(excluded['against'])}"}
 
 
 def _training(

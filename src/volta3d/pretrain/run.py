@@ -196,7 +196,8 @@ class RunFolder:
                 "monitors": last or {},
                 "alarms": sorted(set(alarms)),
                 "data_hash": trainer.scans.identity()["hash"],
-            },
+            }
+            | left_out(trainer.scans),
         )
         return PretrainResult(
             run=self.path,
@@ -206,6 +207,14 @@ class RunFolder:
             first=epochs[0] if epochs else None,
             last=last,
         )
+
+
+def left_out(scans: Scans) -> dict[str, Any]:
+    """For the model card: against which cohorts people were left out, and how many scans."""
+    if scans.excluded is None:
+        return {}
+    against = [f"{a['path']} ({a['hash']})" for a in scans.excluded.against]
+    return {"excluded": {"scans": len(scans.excluded.scans), "against": against}}
 
 
 def environment(fabric: Fabric) -> dict[str, Any]:

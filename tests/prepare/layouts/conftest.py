@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from volta3d.randomness import numpy_generator
+
 Make = Callable[..., Path]
 SEARCH = '"Image Data ID","Subject","Group","Sex","Age","Visit","Modality","Description","Type"'
 SEARCH += ',"Acq Date","Format","Downloaded"\r\n'
@@ -22,12 +24,16 @@ ADNI_IMAGES = [
 
 
 @pytest.fixture
-def scan(nifti: Make) -> Make:
-    """scan(path): a small head; the bytes of two paths differ."""
+def scan(nifti: Make, head: tuple[np.ndarray, np.ndarray]) -> Make:
+    """scan(path): a small head with folds that depend on the file's name."""
 
     def write(path: Path) -> Path:
-        text = path.name[-79:].encode()
-        return nifti(path, descrip=text)
+        rng = numpy_generator(path.name)
+        coarse = rng.integers(-40, 41, [-(-n // 4) for n in head[0].shape])
+        folds = coarse.repeat(4, 0).repeat(4, 1).repeat(4, 2)
+        folds = folds[tuple(slice(n) for n in head[0].shape)]
+        data = head[0] + np.where(head[0] > 50, folds, 0)
+        return nifti(path, data.astype(np.int16), head[1])
 
     return write
 
