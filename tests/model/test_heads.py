@@ -39,13 +39,13 @@ def test_logits_are_cosines_with_the_prototypes(
 
 
 def test_last_layer_is_torch_weight_norm_with_gain_one() -> None:
-    ours = Prototypes(8, 20)
-    linear = nn.Linear(8, 20, bias=False)
+    ours = Prototypes(8, 20).double()
+    linear = nn.Linear(8, 20, bias=False).double()
     linear.weight.data.copy_(ours.direction)
     theirs = nn.utils.parametrizations.weight_norm(linear)
     gain = theirs.parametrizations.weight.original0
     gain.data.fill_(1.0)
-    x = torch.randn(4, 8)
+    x = torch.randn(4, 8, dtype=torch.float64)
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-6)
     ours(x).square().sum().backward()
     theirs(x).square().sum().backward()

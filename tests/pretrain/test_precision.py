@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from volta3d.config import PretrainConfig
 from volta3d.pretrain.data import Scans
 from volta3d.pretrain.loop import Autocast, Trainer, uses_bf16
+from volta3d.views.batch import ViewBatch
 
 
 @pytest.fixture
@@ -30,20 +31,20 @@ def test_X11_views_losses_and_state_stay_fp32_while_products_run_in_bf16(
     fine = views.global_views
     assert not torch.equal(fine, fine.bfloat16().float()), "the views must not be bf16 already"
 
-    def inputs(_: object, given: tuple[torch.Tensor, ...]) -> None:
-        seen.setdefault("views", given[0].clone())
+    def inputs(_: object, given: tuple[ViewBatch, object]) -> None:
+        seen["views"] = given[0].corrupted.clone()
 
     def product(_: object, __: object, out: torch.Tensor) -> None:
         seen["product"] = out
 
     student = made.distillation.pair.student
-    student.encoder.register_forward_pre_hook(inputs)
+    made.distillation.register_forward_pre_hook(inputs)
     next(
         m for m in student.encoder.modules() if isinstance(m, torch.nn.Linear)
     ).register_forward_hook(product)
     losses, moments = made.module(views, made.schedule.at(0))
     assert seen["product"].dtype == torch.bfloat16
-    assert torch.equal(seen["views"], views.corrupted), "the student's first pass"
+    assert torch.equal(seen["views"], views.corrupted), "nothing rounds them on the way"
     assert all(value.dtype == torch.float32 for value in vars(losses).values())
     assert all(value.dtype == torch.float32 for value in vars(moments).values())
     made.window([np.array([0, 1])], 0, made.schedule.at(3))

@@ -66,7 +66,7 @@ def plan_run(cohort: Cohort | None, config: PretrainConfig) -> dict[str, Any]:
     distillation = SelfDistillation(
         build_pair(config.model, config.views.global_size, config.seed), config
     ).to(device)
-    optimizer = build_optimizer(distillation, config.optim, fused=device.type == "cuda")
+    optimizer = build_optimizer(distillation, config.optim)
 
     def views() -> ViewBatch:
         return make_views(

@@ -60,7 +60,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     if not plain:
         return functional.scaled_dot_product_attention(query, key, value)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    return torch.softmax(scores, -1, dtype=torch.float32).to(value.dtype) @ value
+    return torch.softmax(scores, -1) @ value  # sums in fp32 inside, kept for the backward in bf16
 
 
 class Mlp(nn.Module):

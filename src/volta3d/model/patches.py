@@ -50,11 +50,32 @@ class PatchEmbedding(nn.Module):
         Raises:
             EncoderError: not of that shape, or an edge is not a multiple of the patch size.
         """
-        grid = self.grid(volumes)
-        p = self.patch_size
-        depth, height, width = grid
-        cut = volumes.reshape(-1, depth, p, height, p, width, p).permute(0, 1, 3, 5, 2, 4, 6)
-        tokens: Tensor = self.projection(cut.reshape(volumes.shape[0], -1, p**3))
+        return self.embed(self.cut(volumes), self.grid(volumes))
+
+    def cut(self, *volumes: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Volumes [B, 1, D, H, W] to patches [B, T, P], a copy; no parameter takes part.
+
+        Args:
+            volumes: several of one shape come out one after the other.
+            dtype: of the patches; the volumes' own when None.
+
+        Raises:
+            EncoderError: as :meth:`grid`.
+        """
+        depth, height, width = self.grid(volumes[0])
+        p, count = self.patch_size, depth * height * width
+        pieces = [
+            v.reshape(-1, depth, p, height, p, width, p).permute(0, 1, 3, 5, 2, 4, 6)
+            for v in volumes
+        ]
+        if len(pieces) == 1 and dtype in (None, volumes[0].dtype):
+            return pieces[0].reshape(-1, count, p**3)
+        out = torch.cat(pieces) if dtype is None else _converted(pieces, dtype)
+        return out.view(-1, count, p**3)
+
+    def embed(self, patches: Tensor, grid: Grid) -> Tensor:
+        """Patches [B, T, P] of a ``grid`` to tokens [B, T, width]."""
+        tokens: Tensor = self.projection(patches)
         return tokens + self.positions(grid)
 
     def grid(self, volumes: Tensor) -> Grid:
@@ -90,3 +111,12 @@ class PatchEmbedding(nn.Module):
         # by size, not by scale factor: a rounded factor would shift the sampling points
         resized = functional.interpolate(native, size=grid, mode="trilinear", align_corners=False)
         return resized.flatten(2).transpose(1, 2)
+
+
+def _converted(pieces: list[Tensor], dtype: torch.dtype) -> Tensor:
+    """The pieces one after the other in ``dtype``, copied once; not differentiable."""
+    shape = (sum(len(piece) for piece in pieces), *pieces[0].shape[1:])
+    out = torch.empty(shape, dtype=dtype, device=pieces[0].device)
+    for piece, place in zip(pieces, out.split([len(p) for p in pieces]), strict=True):
+        place.copy_(piece)
+    return out

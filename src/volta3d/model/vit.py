@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from volta3d.model.block import Block
-from volta3d.model.patches import PatchEmbedding
+from volta3d.model.patches import Grid, PatchEmbedding
 
 
 class Encoder(nn.Module):
@@ -46,7 +46,11 @@ class Encoder(nn.Module):
         Raises:
             EncoderError: an edge is not a multiple of the patch size.
         """
-        tokens = self.patches(volumes)
+        return self.encode(self.patches.cut(volumes), self.patches.grid(volumes))
+
+    def encode(self, patches: Tensor, grid: Grid) -> Tensor:
+        """The same from patches [B, T, P] that were cut before, for views that pass twice."""
+        tokens = self.patches.embed(patches, grid)
         for block in self.blocks:
             tokens = self._through(block, tokens)
         normalised: Tensor = self.norm(tokens)

@@ -18,6 +18,7 @@ from volta3d.errors import Collapse, Diverged
 from volta3d.model.pair import build_pair
 from volta3d.objective.schedules import Now, Schedule
 from volta3d.pretrain import checkpoint, guard
+from volta3d.pretrain.ahead import ahead
 from volta3d.pretrain.data import Scans
 from volta3d.pretrain.log import MetricsLog
 from volta3d.pretrain.monitor import Monitor
@@ -63,8 +64,7 @@ class Trainer:
         self.scans, self.config, self.fabric = scans, config, fabric
         pair = build_pair(config.model, config.views.global_size, config.seed)
         self.distillation = SelfDistillation(pair, config)
-        fused = fabric.device.type == "cuda"
-        optimizer = build_optimizer(self.distillation, config.optim, fused=fused)
+        optimizer = build_optimizer(self.distillation, config.optim)
         self.module, self.optimizer = fabric.setup(self.distillation, optimizer)
         self.parameters = [p for p in self.distillation.parameters() if p.requires_grad]
         per_epoch = windows(np.arange(len(scans)), config.batch_size, config.accumulate)
@@ -93,10 +93,12 @@ class Trainer:
         """Train one epoch from window ``done`` on; yield a step record after each window."""
         order = epoch_order(len(self.scans), seed=self.config.seed, epoch=epoch)
         plan = windows(order, self.config.batch_size, self.config.accumulate)
+        parts = [part for window in plan[done:] for part in window]
+        made = ahead(lambda part: self.views(part, epoch), parts, self.config.workers)
         for index in range(done, len(plan)):
             started = time.perf_counter()
             now = self.schedule.at(self.progress.step)
-            values = self.window(plan[index], epoch, now)
+            values = self.window(plan[index], epoch, now, made)
             self.progress.step += 1
             self.progress.windows = index + 1
             seconds = time.perf_counter() - started
@@ -113,8 +115,16 @@ class Trainer:
                 "scans_per_second": sum(map(len, plan[index])) / seconds,
             }
 
-    def window(self, window: list[np.ndarray], epoch: int, now: Now) -> dict[str, float]:
+    def window(
+        self,
+        window: list[np.ndarray],
+        epoch: int,
+        now: Now,
+        made: Iterator[ViewBatch] | None = None,
+    ) -> dict[str, float]:
         """Accumulate the gradients of a window's micro-batches and take one optimiser step.
+
+        ``made`` yields their views; without it they are made here.
 
         Raises:
             Diverged: a loss or gradient is not finite; weights, teacher and optimiser are as
@@ -127,7 +137,8 @@ class Trainer:
         apply_schedule(self.optimizer, now)
         for part in window:
             share = len(part) / scans
-            losses, seen = self.module(self.views(part, epoch), now)
+            views = self.views(part, epoch) if made is None else next(made)
+            losses, seen = self.module(views, now)
             values = losses.values()
             self.refuse_nonfinite(values, window, epoch)
             self.fabric.backward(losses.total * share)

@@ -9,8 +9,8 @@ from volta3d.config import OptimConfig
 from volta3d.objective.schedules import Now
 
 
-def build_optimizer(module: nn.Module, config: OptimConfig, *, fused: bool) -> torch.optim.AdamW:
-    """AdamW over every parameter that requires a gradient.
+def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+    """Fused AdamW over every parameter that requires a gradient.
 
     Biases and one-dimensional tensors are not decayed (METHOD section 6).
     """
@@ -19,7 +19,7 @@ def build_optimizer(module: nn.Module, config: OptimConfig, *, fused: bool) -> t
         {"params": [p for p in trained if p.ndim > 1], "decayed": True},
         {"params": [p for p in trained if p.ndim <= 1], "decayed": False, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=1.0, betas=config.betas, fused=fused)
+    return torch.optim.AdamW(groups, lr=1.0, betas=config.betas, fused=True)
 
 
 def apply_schedule(optimizer: torch.optim.Optimizer, now: Now) -> None:

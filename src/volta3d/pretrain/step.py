@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from volta3d.config import PretrainConfig
+from volta3d.model.heads import unit
 from volta3d.model.pair import Network, Pair
+from volta3d.model.patches import Grid
+from volta3d.objective.alignment import TeacherTokens, patch_alignment
 from volta3d.objective.center import Center, Standardiser
 from volta3d.objective.cls import cls_loss
 from volta3d.objective.koleo import koleo_loss
-from volta3d.objective.patch import patch_loss
 from volta3d.objective.reconstruction import foreground_error, reconstruction_loss
 from volta3d.objective.schedules import Now
 from volta3d.views.batch import ViewBatch
@@ -33,9 +35,10 @@ class Losses:
     reconstruction_foreground: Tensor
 
     def values(self) -> dict[str, float]:
-        """Plain numbers for the log."""
-        named = {"loss" if name == "total" else name: v for name, v in vars(self).items()}
-        return {name: float(value.detach()) for name, value in named.items()}
+        """Plain numbers for the log, fetched from the device at once."""
+        names = ["loss" if name == "total" else name for name in vars(self)]
+        numbers = torch.stack([value.detach() for value in vars(self).values()]).tolist()
+        return dict(zip(names, numbers, strict=True))
 
 
 @dataclass
@@ -94,22 +97,26 @@ class SelfDistillation(nn.Module):
         return self.config.objective.bottleneck == "standardised"
 
     @torch.no_grad()
-    def teach(self, global_views: Tensor, now: Now) -> tuple[Tensor, Tensor, TeacherMoments]:
-        """The teacher's distributions: CLS [V, K], patches [V, T, K], and the moments."""
+    def teach(
+        self, patches: Tensor, grid: Grid, now: Now
+    ) -> tuple[Tensor, TeacherTokens, TeacherMoments]:
+        """From patches [V, T, P]: CLS distributions [V, K], what it says of tokens, the moments."""
         teacher = self.pair.teacher
-        tokens = teacher.encoder(global_views)
+        tokens = teacher.encoder.encode(patches, grid)
         cls, bottleneck = self.cls_logits(teacher, tokens)
-        patch = teacher.patch_head(tokens)
-        moments = TeacherMoments(
-            cls=cls.float().mean(0),
-            patch=patch.float().mean((0, 1)),
-            bottleneck=bottleneck.float().mean(0),
-            bottleneck_square=bottleneck.float().square().mean(0),
-        )
+        head = teacher.patch_head
+        known, prototypes = unit(head.bottleneck(tokens)).flatten(0, 1), head.last_layer.weight()
+        with torch.autocast(patches.device.type, enabled=False):
+            moments = TeacherMoments(
+                cls=cls.float().mean(0),
+                patch=known.mean(0) @ prototypes.T,  # the mean of the logits: they are linear
+                bottleneck=bottleneck.float().mean(0),
+                bottleneck_square=bottleneck.float().square().mean(0),
+            )
         temperature = now.teacher_temperature
         cls = self.cls_center.distributions(cls, temperature)
-        patch = self.patch_center.distributions(patch, temperature)
-        return cls, patch, moments
+        said = TeacherTokens(known, prototypes, self.patch_center.value, temperature)
+        return cls, said, moments
 
     def forward(self, views: ViewBatch, now: Now) -> tuple[Losses, TeacherMoments]:
         """The losses of one micro-batch, and the moments by which the centres move.
@@ -118,20 +125,30 @@ class SelfDistillation(nn.Module):
         """
         objective, student = self.config.objective, self.pair.student
         scans = views.global_views.shape[0] // 2
-        teacher_cls, teacher_patch, moments = self.teach(views.global_views, now)
+        grid, globals_ = self.grid(views.global_views), 2 * scans
+        device = views.global_views.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        patches = student.encoder.patches.cut(views.corrupted, views.global_views, dtype=dtype)
+        teacher_cls, teacher_patch, moments = self.teach(patches[globals_:], grid, now)
 
-        tokens = student.encoder(views.corrupted)
-        rebuilt = self.pair.decoder(tokens, self.grid(views.corrupted))
+        # the student's passes over views of one size are one batch
+        seen = patches if objective.cls_student == "clean" else patches[:globals_]
+        encoded = student.encoder.encode(seen, grid).split(globals_)
+        tokens = encoded[0]
+        rebuilt = self.pair.decoder(tokens, grid)
         reconstruction = reconstruction_loss(rebuilt, views.global_views, views.masks)
-        patch = patch_loss(
+        head = student.patch_head
+        patch = patch_alignment(
+            unit(head.bottleneck(tokens)).flatten(0, 1),
+            head.last_layer.weight(),
             teacher_patch,
-            student.patch_head(tokens),
             objective.student_temperature,
-            self.masked_tokens(views.masks) if objective.patch_tokens == "masked" else None,
+            self.masked_tokens(views.masks).flatten()
+            if objective.patch_tokens == "masked"
+            else None,
         )
 
-        if objective.cls_student == "clean":
-            tokens = student.encoder(views.global_views)
+        tokens = encoded[-1]
         token = student.summariser(tokens)
         apart = (
             koleo_loss(token.unflatten(0, (2, scans))) if objective.koleo else patch.detach() * 0.0
@@ -154,7 +171,7 @@ class SelfDistillation(nn.Module):
         foreground = foreground_error(rebuilt, views.global_views, views.masks, threshold)
         return Losses(total, reconstruction, cls, patch, apart, foreground), moments
 
-    def grid(self, volumes: Tensor) -> tuple[int, int, int]:
+    def grid(self, volumes: Tensor) -> Grid:
         """Tokens along each axis for volumes [V, 1, D, H, W]."""
         depth, height, width = (edge // self.config.model.patch_size for edge in volumes.shape[2:])
         return depth, height, width

@@ -76,30 +76,48 @@ def make_views(
         raise ValueError(f"volumes {tuple(volumes.shape)} do not fit {len(scan_ids)} scan ids")
     if not volumes.is_floating_point():
         raise ValueError(f"volumes are {volumes.dtype}; scale them to floating point first")
-    volumes = volumes.float()
-
-    def drawn(numbers: range) -> list[list[ViewParameters]]:
-        return [
+    # one scan after the other stays in a CPU's cache; an accelerator wants all of them at once
+    at_once = 1 if volumes.device.type == "cpu" else len(scan_ids)
+    parts = []
+    for start in range(0, len(scan_ids), at_once):
+        part = slice(start, start + at_once)
+        drawn = [
             [
                 view_parameters(s, v, epoch=epoch, seed=seed, views=views, masking=masking)
-                for v in numbers
+                for v in range(GLOBALS + views.locals)
             ]
-            for s in scan_ids
+            for s in scan_ids[part]
         ]
+        # autocast would blur in bfloat16
+        with torch.autocast(volumes.device.type, enabled=False):
+            parts.append(_views(volumes[part].float(), drawn, value_range))
+    return parts[0] if len(parts) == 1 else _joined(parts)
 
-    # autocast would blur in bfloat16
-    with torch.autocast(volumes.device.type, enabled=False):
-        levels = _levels(volumes, value_range)
-        parameters = drawn(range(GLOBALS))
-        clean = _cut(volumes, parameters, levels)
-        corrupted, masks = _corrupt(clean, parameters, levels)
-        parameters = drawn(range(GLOBALS, GLOBALS + views.locals))
-        return ViewBatch(
-            global_views=clean,
-            corrupted=corrupted,
-            masks=masks,
-            local_views=_cut(volumes, parameters, levels) if views.locals else None,
-        )
+
+def _views(
+    volumes: Tensor, drawn: list[list[ViewParameters]], value_range: tuple[float, float] | None
+) -> ViewBatch:
+    levels = _levels(volumes, value_range)
+    parameters = [row[:GLOBALS] for row in drawn]
+    clean = _cut(volumes, parameters, levels)
+    corrupted, masks = _corrupt(clean, parameters, levels)
+    parameters = [row[GLOBALS:] for row in drawn]
+    return ViewBatch(
+        global_views=clean,
+        corrupted=corrupted,
+        masks=masks,
+        local_views=_cut(volumes, parameters, levels) if parameters[0] else None,
+    )
+
+
+def _joined(parts: list[ViewBatch]) -> ViewBatch:
+    """The views of single scans as those of a batch, view-major."""
+
+    def joined(name: str) -> Tensor:
+        return torch.stack([getattr(part, name) for part in parts], dim=1).flatten(0, 1)
+
+    local = None if parts[0].local_views is None else joined("local_views")
+    return ViewBatch(joined("global_views"), joined("corrupted"), joined("masks"), local)
 
 
 def _levels(volumes: Tensor, value_range: tuple[float, float] | None) -> _Levels:

@@ -43,19 +43,35 @@ def draw_mask(generator: np.random.Generator, size: int, masking: MaskingConfig)
     target = masking.ratio * size**3
     voxels = np.zeros((size, size, size), dtype=bool)
     cuboids: list[tuple[Corner, Corner]] = []
-    covered = 0
-    while covered < target:
+    while True:
         edge = (generator.integers(step, largest + 1, size=(64, 3)) + step // 2) // step * step
         start = generator.integers(0, corners, size=(64, 3)) * step
         stop = np.minimum(start + edge, size)
-        for (a, b, c), (d, e, f) in zip(start.tolist(), stop.tolist(), strict=True):
-            block = voxels[a:d, b:e, c:f]
-            covered += block.size - int(np.count_nonzero(block))
-            block[...] = True
-            cuboids.append(((a, b, c), (d, e, f)))
-            if covered >= target:
-                break
-    return Mask(tuple(cuboids), voxels)
+        drawn = [
+            (tuple(low), tuple(high))
+            for low, high in zip(start.tolist(), stop.tolist(), strict=True)
+        ]
+        before = voxels.copy()
+        for (a, b, c), (d, e, f) in drawn:
+            voxels[a:d, b:e, c:f] = True
+        if np.count_nonzero(voxels) >= target:
+            cuboids += _until(before, drawn, target)
+            return Mask(tuple(cuboids), before)
+        cuboids += drawn
+
+
+def _until(
+    voxels: np.ndarray, drawn: list[tuple[Corner, Corner]], target: float
+) -> list[tuple[Corner, Corner]]:
+    """Add cuboids to ``voxels`` up to the first that brings it to ``target``; return those."""
+    covered = np.count_nonzero(voxels)
+    for used, ((a, b, c), (d, e, f)) in enumerate(drawn):
+        block = voxels[a:d, b:e, c:f]
+        covered += block.size - np.count_nonzero(block)
+        block[...] = True
+        if covered >= target:
+            return drawn[: used + 1]
+    raise AssertionError("called with cuboids that reach the target")
 
 
 def draw_fill(generator: np.random.Generator, masking: MaskingConfig) -> Fill:
