@@ -114,3 +114,29 @@ def test_every_value_of_a_preset_has_its_source() -> None:
     ]
     assert untagged == []
     assert PrepareConfig().size == 128
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "views.global_scale=[0.9, 0.2]",
+        "views.local_scale=[0, 0.5]",
+        "optim.betas=[0.9, 1.0]",
+        "optim.momentum=[0.99, 1.5]",
+        "objective.teacher_temperature=[0, 0]",
+        "model.prototypes=1",
+        "lr=.inf",
+    ],
+)
+def test_O7_values_that_cannot_work_are_refused_before_any_work(assignment: str) -> None:
+    with pytest.raises(ConfigError, match=assignment.split("=")[0]):
+        load_pretrain("smoke", [assignment])
+
+
+def test_a_preset_of_ones_own_is_recorded_by_its_files_name(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("epochs: 3\n", encoding="utf-8")
+    assert load_pretrain(str(file)).preset == "mine"
+    file.write_bytes(b"epochs: 3 # \xff\n")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load_pretrain(str(file))

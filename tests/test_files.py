@@ -136,3 +136,18 @@ def test_hashes(tmp_path: Path) -> None:
     assert sha256(tmp_path / "x") == hashlib.sha256(b"abc" * 1_000_000).hexdigest()
     assert content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
     assert content_hash({"a": 1}) != content_hash({"a": 2})
+
+
+def test_files_have_the_mode_the_user_asked_for_whoever_wrote_them(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("as any program would")
+    mode = (tmp_path / "plain").stat().st_mode
+
+    def secret(path: Path) -> None:
+        path.touch(mode=0o600)
+
+    with atomic_file(tmp_path / "a") as temporary:
+        secret(temporary)
+    with atomic_folder(tmp_path / "f") as folder:
+        secret(folder / "x")
+    assert (tmp_path / "a").stat().st_mode == mode
+    assert (tmp_path / "f" / "x").stat().st_mode == mode

@@ -29,7 +29,8 @@ class VoltaError(Exception):
         """The error as one paragraph without line breaks."""
         parts = [self.what.rstrip(".") + (f" ({self.where})." if self.where else ".")]
         if self.fix:
-            parts.append(self.fix.rstrip(".") + ".")
+            ended = self.fix.endswith("?")
+            parts.append(self.fix if ended else self.fix.rstrip(".") + ".")
         return " ".join(" ".join(parts).split())
 
 

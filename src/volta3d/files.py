@@ -17,7 +17,14 @@ from safetensors import SafetensorError
 from volta3d.errors import VoltaError
 
 TEMPORARY = ".partial-"
+_UMASK = os.umask(0)  # can only be asked for by setting it
+os.umask(_UMASK)
 _FAILED = (OSError, SafetensorError)  # safetensors reports a full disk by its own error
+
+
+def _share(path: Path) -> None:
+    """Give a file the mode the user asked for; some libraries write their files for one user."""
+    path.chmod(0o666 & ~_UMASK)
 
 
 def _sync(path: Path) -> None:
@@ -46,6 +53,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
     temporary = _temporary(target)
     try:
         yield temporary
+        _share(temporary)
         _sync(temporary)
         os.replace(temporary, target)
         _sync(target.parent)
@@ -69,6 +77,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
         for path in sorted(temporary.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                _share(path)
             _sync(path)
         _sync(temporary)
         if target.exists():

@@ -9,6 +9,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from volta3d import __version__
+from volta3d.errors import VoltaError
 
 FOUND = 3  # exit code: finished, with something quarantined or found
 
@@ -25,6 +26,19 @@ class InOrder(TyperGroup):
         """The names, those of `ORDER` first."""
         names = super().list_commands(ctx)
         return sorted(names, key=lambda n: ORDER.index(n) if n in ORDER else len(ORDER))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; Ctrl-C becomes an error that says how to go on.
+
+        Raises:
+            VoltaError: interrupted.
+        """
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise VoltaError(
+                "Interrupted", fix="Run the command again to go on; finished parts are kept"
+            ) from error
 
 
 app = typer.Typer(

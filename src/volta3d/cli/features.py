@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from volta3d.cli.app import app, example, say
+from volta3d.cli.app import FOUND, app, example, say
+from volta3d.progress import Steps
 
 MAIN = ("AUROC", "r", "MAE")  # the metrics of a probe that are printed
 
@@ -27,10 +28,15 @@ def embed(
     """Scans to a table of features, one row a scan."""
     from volta3d.downstream.embed import embed as run
 
-    table = run(
-        encoder, data if len(data) > 1 else data[0], out, batch_size=batch_size, device=device
-    )
+    given = data if len(data) > 1 else data[0]
+    with Steps("embed", "scans") as steps:
+        table = run(encoder, given, out, batch_size=batch_size, device=device, progress=steps)
     say(f"{out}: {len(table)} scans, {table.shape[1]} columns")
+    refused = table.attrs["refused"]
+    for row in refused:
+        say(f"Left out: {row['source']}: {row['what']}. {row['how_to_fix']}.")
+    if refused:
+        raise typer.Exit(FOUND)
 
 
 @app.command(epilog=example("volta3d probe run/encoder cohort --target age"))
@@ -45,7 +51,8 @@ def probe(
     """How much a linear model and nearest neighbours read from the features, cross-validated."""
     from volta3d.evaluate.probes import probe as run
 
-    table = run(encoder, cohort, target or None, out)
+    with Steps("embed", "scans") as steps:
+        table = run(encoder, cohort, target or None, out, progress=steps)
     shown = Table(title="Cross-validated by subject, 95 % intervals over subjects")
     names = ("column", "probe", "features", "metric", "score", "interval", "gain", "interval", "n")
     for name in names:

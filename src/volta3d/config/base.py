@@ -5,19 +5,32 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from volta3d.errors import ConfigError, nearest
 from volta3d.files import content_hash
 
 Range = tuple[float, float]
 Probability = typing.Annotated[float, Field(ge=0, le=1)]
-Positive = typing.Annotated[float, Field(gt=0)]
+Positive = typing.Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = typing.Annotated[int, Field(ge=0)]
+Share = typing.Annotated[float, Field(gt=0, le=1)]
 Some = typing.Annotated[int, Field(ge=1)]
+
+
+def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError("the first number is larger than the second")
+    return pair
+
+
+Scale = typing.Annotated[tuple[Share, Share], AfterValidator(_ordered)]
+"""From, to: each above 0 and at most 1."""
 
 
 class Config(BaseModel):
@@ -79,6 +92,42 @@ def build(kind: type[C], content: Mapping[str, Any], assignments: Iterable[str] 
         got = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
         message = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{message}{got}", where=where, fix=f"Set {where} anew") from error
+
+
+def load_preset(kind: type[C], folder: str, preset: str, assignments: Iterable[str] = ()) -> C:
+    """A preset that ships in ``folder`` of the package, or a YAML file, with assignments on top.
+
+    Raises:
+        ConfigError: no such preset, not readable, an unknown key, or a value of the wrong kind.
+    """
+    names = preset_names(folder)
+    shipped = resources.files("volta3d") / folder / f"{preset}.yaml"
+    file = Path(preset)
+    if preset in names:
+        content = {"preset": preset, **parse_yaml(shipped.read_text("utf-8"), where=preset)}
+    elif file.suffix in {".yaml", ".yml"} and file.is_file():
+        content = {"preset": file.stem, **parse_yaml(read_yaml(file), where=file)}
+    else:
+        raise ConfigError("No such preset", where=preset, fix=nearest(preset, names))
+    return build(kind, content, assignments)
+
+
+def preset_names(folder: str) -> list[str]:
+    """The names of the YAML files that ship in ``folder`` of the package."""
+    names = [path.name for path in (resources.files("volta3d") / folder).iterdir()]
+    return sorted(n.removesuffix(".yaml") for n in names if n.endswith(".yaml"))
+
+
+def read_yaml(file: Path) -> str:
+    """The text of a YAML file of the user's.
+
+    Raises:
+        ConfigError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Not readable: {error}", where=file, fix="Save it as UTF-8") from error
 
 
 def _value(text: str, assignment: str) -> Any:

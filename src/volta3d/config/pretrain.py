@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import resources
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from volta3d.config.base import Config, Count, Positive, Probability, Range, Some, build, parse_yaml
-from volta3d.errors import ConfigError, nearest
+from volta3d.config.base import (
+    Config,
+    Count,
+    Positive,
+    Probability,
+    Range,
+    Scale,
+    Some,
+    load_preset,
+    preset_names,
+)
+
+PRESETS = "presets"
+Below = Annotated[float, Field(ge=0, lt=1)]
 
 
 class ViewsConfig(Config):
@@ -20,8 +30,8 @@ class ViewsConfig(Config):
     global_size: Some = 96  # [I] 3DINO
     local_size: Some = 48  # [I] 3DINO
     locals: Count = 8  # [I] 3DINO
-    global_scale: Range = (0.7, 1.0)  # [C] linear, of the volume
-    local_scale: Range = (0.35, 0.6)  # [C]
+    global_scale: Scale = (0.7, 1.0)  # [C] linear, of the volume
+    local_scale: Scale = (0.35, 0.6)  # [C]
     isotropic: bool = False  # one scale for the three axes
     flip: Probability = 0.5  # [C] left-right
     rotation: float = Field(default=10.0, ge=0, le=45)  # [C] degrees, uniform in +- about each axis
@@ -53,7 +63,7 @@ class ModelConfig(Config):
     summariser_heads: Some = 8  # [S]
     head_hidden: Some = 2048  # [I] DINO
     bottleneck: Some = 256  # [I] DINO
-    prototypes: Some = 8192  # [I]
+    prototypes: int = Field(default=8192, ge=2)  # [I]
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
@@ -71,7 +81,7 @@ class ObjectiveConfig(Config):
     patch: float = Field(default=1.0, ge=0)  # [S]
     koleo: float = Field(default=0.0, ge=0)  # [C] keeps scans of a batch apart; needs a true batch
     student_temperature: Positive = 0.1  # [I]
-    teacher_temperature: Range = (0.04, 0.07)  # [I] start, end
+    teacher_temperature: tuple[Positive, Positive] = (0.04, 0.07)  # [I] start, end
     teacher_temperature_epochs: Count = 30  # [I] linear
     center_momentum: float = Field(default=0.9, ge=0, lt=1)  # [I]
     patch_tokens: Literal["all", "masked"] = "all"  # [I] MC-SSL; masked is iBOT
@@ -88,12 +98,12 @@ class OptimConfig(Config):
 
     warmup_epochs: float = Field(default=10, ge=0)  # [S]
     lr_end: float = Field(default=1e-6, ge=0)  # [C]
-    betas: Range = (0.9, 0.999)  # [S] AdamW
+    betas: tuple[Below, Below] = (0.9, 0.999)  # [S] AdamW
     weight_decay: Range = (0.04, 0.4)  # [I] cosine from, to
     clip: float = Field(default=3.0, ge=0)  # [I] 0 turns it off
     clip_by: Literal["parameter", "global"] = "parameter"  # [I] DINO
     freeze_last_layer_epochs: Count = 1  # [I]
-    momentum: Range = (0.996, 1.0)  # [S] form, [I] values
+    momentum: tuple[Probability, Probability] = (0.996, 1.0)  # [S] form, [I] values
     cadence: Literal["micro_step", "optimiser_step"] = "micro_step"  # [S] EMA and centre update
 
 
@@ -160,9 +170,7 @@ class PretrainConfig(Config):
 
 def presets() -> list[str]:
     """The names of the presets that ship with the package."""
-    folder = resources.files("volta3d") / "presets"
-    names = [p.name for p in folder.iterdir()]
-    return sorted(n.removesuffix(".yaml") for n in names if n.endswith(".yaml"))
+    return preset_names(PRESETS)
 
 
 def load_pretrain(preset: str = "paper", assignments: Iterable[str] = ()) -> PretrainConfig:
@@ -171,11 +179,4 @@ def load_pretrain(preset: str = "paper", assignments: Iterable[str] = ()) -> Pre
     Raises:
         ConfigError: no such preset, an unknown key, or a value of the wrong kind.
     """
-    if preset in presets():
-        text = (resources.files("volta3d") / "presets" / f"{preset}.yaml").read_text("utf-8")
-        content = {"preset": preset, **parse_yaml(text, where=preset)}
-    elif Path(preset).suffix in {".yaml", ".yml"} and Path(preset).is_file():
-        content = parse_yaml(Path(preset).read_text("utf-8"), where=preset)
-    else:
-        raise ConfigError("No such preset", where=preset, fix=nearest(preset, presets()))
-    return build(PretrainConfig, content, assignments)
+    return load_preset(PretrainConfig, PRESETS, preset, assignments)
