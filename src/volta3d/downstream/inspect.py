@@ -17,6 +17,7 @@ from volta3d.config import PretrainConfig, build
 from volta3d.downstream.encoder import load_encoder
 from volta3d.errors import VoltaError
 from volta3d.prepare.checks import voxel_sizes
+from volta3d.prepare.dicom import any_dicom
 from volta3d.prepare.findings import Refused
 from volta3d.prepare.geometry import to_ras
 from volta3d.prepare.layouts import discover
@@ -70,10 +71,12 @@ def _kind(path: Path) -> tuple[str, Callable[[Path], Examination]]:
             return "scan", _scan
         if path.suffix == ".parquet":
             return "features", _features
+        if any_dicom(path):
+            return "scans", _scans
         raise VoltaError(
             "Not a file that volta3d knows",
             where=path,
-            fix="Name a .nii or .nii.gz scan, a .parquet of features, or a folder",
+            fix="Name a .nii or .nii.gz scan, a DICOM zip, a .parquet of features, or a folder",
         )
     named = {p.name for p in path.iterdir()}
     if CONTRACT in named or {QUARANTINE, "volumes.zarr"} & named:

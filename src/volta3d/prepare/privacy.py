@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from volta3d.errors import ConfigError, UsageError, VoltaError
-from volta3d.files import atomic_file, read_json, write_json
+from volta3d.files import TEMPORARY, read_json, write_error, write_json
 from volta3d.prepare.findings import Finding
 from volta3d.prepare.scan import Scan
 
@@ -144,8 +144,7 @@ class Veil:
                 known.setdefault(pseudonym, text)
         lines = [f"{p}\t{' '.join(text.split())}" for p, text in sorted(known.items())]
         content = "\n".join(["pseudonym\tname", *lines]) + "\n"
-        with atomic_file(path) as temporary:
-            _private(temporary, content.encode("utf-8", "surrogateescape"))
+        _publish_private(path, content.encode("utf-8", "surrogateescape"))
 
     def _content(self, content: Any) -> Any:
         if isinstance(content, dict):
@@ -199,8 +198,7 @@ def open_veil(keyfile: Path, out: Path, sources: Sequence[Path | str]) -> Veil:
                 fix="Keep it elsewhere: whoever gets the cohort must not get the key",
             )
     if not keyfile.exists():
-        with atomic_file(keyfile) as temporary:
-            _private(temporary, (secrets.token_hex(KEY_BYTES) + "\n").encode())
+        _publish_private(keyfile, (secrets.token_hex(KEY_BYTES) + "\n").encode())
     try:
         text = keyfile.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -219,10 +217,25 @@ def names_file(keyfile: Path) -> Path:
     return keyfile.with_name(keyfile.name + ".names.tsv")
 
 
-def _private(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
+def _publish_private(target: Path, content: bytes) -> None:
+    """Publish a file whole that nobody but its owner can read, at no moment.
+
+    Raises:
+        VoltaError: it cannot be written.
+    """
+    temporary = target.with_name(f"{TEMPORARY}{target.name}-{secrets.token_hex(4)}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise write_error(target, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _names_below(source: Path) -> set[str]:

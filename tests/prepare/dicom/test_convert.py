@@ -43,6 +43,16 @@ def test_every_plane_lies_where_the_standard_puts_it(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nii", "in"]  # nothing left behind
 
 
+def test_relative_paths(
+    tmp_path: Path, dicom: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = dicom.slices()
+    dicom.write(tmp_path / "in", made)
+    monkeypatch.chdir(tmp_path)
+    candidates, _ = convert_folder(Path("in"), Path("work"))
+    dicom.assert_faithful(candidates[0].nifti, made, dicom.head())
+
+
 def test_D10_shuffled_instance_numbers_and_names(tmp_path: Path, dicom: ModuleType) -> None:
     made = dicom.slices()
     rng = np.random.default_rng(0)

@@ -55,6 +55,7 @@ def run_converter(
     Raises:
         Refused: it failed, took too long, or wrote nothing.
     """
+    staged, out = staged.resolve(), out.resolve()  # it runs in another folder
     program = [*(command or [dcm2niix()]), *OPTIONS, "-o", str(out), str(staged)]
     process = subprocess.Popen(
         program,
