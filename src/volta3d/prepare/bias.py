@@ -14,7 +14,7 @@ from volta3d.prepare.foreground import average, otsu
 from volta3d.prepare.resample import resample
 
 COARSE_MM = 4.0
-ITERATIONS = (50, 50, 30, 20)  # at each of four ever finer grids of control points
+ITERATIONS = (50, 50, 30)  # at each of three ever finer grids of control points
 STRONG = 3.0  # a field that changes by this factor within the head is worth a look
 
 
