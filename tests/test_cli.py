@@ -17,7 +17,10 @@ from volta3d.cli import app
 from volta3d.phantom import generate
 
 COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
-IN_ORDER = ["prepare", "inspect", "audit", "doctor", "pretrain", "embed", "probe", "report", "demo"]
+IN_ORDER = [
+    "prepare", "inspect", "audit", "doctor", "pretrain", "embed", "probe", "classify", "predict",
+    "evaluate", "report", "demo",
+]  # fmt: skip
 
 
 def volta3d(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -83,6 +86,19 @@ BAD_CALLS = [
     (["probe", "nowhere", "nothing"], 1, "nowhere"),
     (["inspect", "nowhere"], 1, "nowhere"),
     (["report", "nowhere", "--out", "rep"], 1, "nowhere"),
+    (["classify", "nowhere", "--target", "sex", "--arm", "a=volume", "--out", "r"], 1, "nowhere"),
+    (
+        ["classify", "c", "--target", "sex", "--arm", "a=volume", "--out", "r", "--set", "epoch=x"],
+        2,
+        "inner",
+    ),
+    (
+        ["classify", "c", "--target", "t", "--arm", "a=swin", "--out", "r", "--fractions", ".2;1"],
+        2,
+        "commas",
+    ),
+    (["predict", "nowhere", "empty", "--out", "told"], 1, "nowhere"),
+    (["evaluate", "nowhere"], 1, "nowhere"),
     (["doctor", "nowhere"], 1, "nowhere"),
 ]
 

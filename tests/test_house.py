@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from volta3d.cohort.contract import Contract
-from volta3d.config import Config, PrepareConfig, PretrainConfig, load_pretrain, presets
+from volta3d.config import (
+    ClassifyConfig,
+    Config,
+    PrepareConfig,
+    PretrainConfig,
+    load_pretrain,
+    presets,
+)
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "volta3d"
 ROOMS = [
@@ -66,7 +73,9 @@ def leaves(kind: type[Config]) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("kind", [PrepareConfig, PretrainConfig], ids=lambda k: k.__name__)
+@pytest.mark.parametrize(
+    "kind", [PrepareConfig, PretrainConfig, ClassifyConfig], ids=lambda k: k.__name__
+)
 def test_O6_every_setting_is_read_somewhere(kind: type[Config]) -> None:
     text = "\n".join(p.read_text(encoding="utf-8") for p in FILES if room_of(p) != "config")
     # what a contract records is read when two preparations are compared, as a whole

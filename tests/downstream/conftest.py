@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -91,3 +91,43 @@ def cohort(tmp_path: Path, contract: Contract) -> Cohort:
         }
     )
     return write_cohort(tmp_path / "cohort", contract, volumes, participants)
+
+
+class MakeSignalCohort(Protocol):
+    """Writes a cohort of two classes of 15 subjects, the second brighter inside a cube."""
+
+    def __call__(
+        self, folder: Path, contract: Contract, *, signal: float = 0.5, noise: float = 0.5
+    ) -> Cohort: ...
+
+
+@pytest.fixture
+def make_signal_cohort() -> MakeSignalCohort:
+    def make(
+        folder: Path, contract: Contract, *, signal: float = 0.5, noise: float = 0.5
+    ) -> Cohort:
+        rng = np.random.default_rng(0)
+        second = np.arange(30) % 2 == 1
+        volumes = rng.random((30, SIZE, SIZE, SIZE), dtype=np.float32) * noise
+        volumes[second, 4:12, 4:12, 4:12] += signal
+        people = pd.DataFrame(
+            {
+                "scan_id": [f"phantom_{i:02d}" for i in range(30)],
+                "participant_id": [f"sub-{i:02d}" for i in range(30)],
+                "dataset": "phantom",
+                "sex": np.where(second, "M", "F"),
+                "diagnosis": [("CN", "AD", "MCI")[i % 3] for i in range(30)],
+                "age": 30 + 20 * second + rng.random(30) * 5,
+                "foreground_mm3": 1e6 * (1 + 0.2 * second + 0.2 * rng.random(30)),
+            }
+        )
+        return write_cohort(folder, contract, volumes, people)
+
+    return make
+
+
+@pytest.fixture
+def signal_cohort(
+    tmp_path: Path, contract: Contract, make_signal_cohort: MakeSignalCohort
+) -> Cohort:
+    return make_signal_cohort(tmp_path / "signal", contract)

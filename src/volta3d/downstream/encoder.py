@@ -226,7 +226,7 @@ def check_contract(encoder: HasContract, cohort: Cohort) -> None:
         sets = [
             f"--set {key}={_inline(getattr(wanted, key))}"
             for key in PrepareConfig.model_fields
-            if getattr(wanted, key) != getattr(found, key)
+            if key in Contract.model_fields and getattr(wanted, key) != getattr(found, key)
         ]
         raise EncoderError(
             "The cohort was prepared differently from the scans the encoder was trained on "

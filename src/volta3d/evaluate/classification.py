@@ -25,7 +25,7 @@ from volta3d.errors import VoltaError
 from volta3d.evaluate.delong import delong_test
 from volta3d.evaluate.measures import (
     Measure,
-    Tested,
+    Reported,
     calibration_curve,
     fold_auroc,
     measures_of,
@@ -55,13 +55,13 @@ class Answers:
     Args:
         arm, fraction: which.
         subjects: [n] whose scans they are.
-        seeds: one ``Tested`` each, all on the same scans in the same order.
+        seeds: one ``Reported`` each, all on the same scans in the same order.
     """
 
     arm: str
     fraction: float
     subjects: np.ndarray
-    seeds: tuple[Tested, ...]
+    seeds: tuple[Reported, ...]
 
     def drawn(self, measure: Measure) -> Drawn:
         """A measure, averaged over seeds, as a function of weights."""
@@ -148,7 +148,7 @@ def collect(table: pd.DataFrame, labels: Sequence[str]) -> list[Answers]:
     return found
 
 
-def _tested(rows: pd.DataFrame, labels: Sequence[str]) -> Tested:
+def _tested(rows: pd.DataFrame, labels: Sequence[str]) -> Reported:
     scores = rows[score_columns(labels)].to_numpy(np.float64)
     if labels:
         place = {label: i for i, label in enumerate(labels)}
@@ -163,7 +163,7 @@ def _tested(rows: pd.DataFrame, labels: Sequence[str]) -> Tested:
             scores = np.concatenate([1 - scores, scores], axis=1)
     else:
         values = rows["target"].to_numpy(np.float64)
-    return Tested(
+    return Reported(
         values=values,
         scores=scores,
         folds=rows["fold"].to_numpy(np.int64),
@@ -250,15 +250,15 @@ def _pair(a: Answers, b: Answers, labels: Sequence[str], weights: np.ndarray) ->
     return {**row, "difference": score, "low": low, "high": high}
 
 
-def _error(tested: Tested) -> np.ndarray:
+def _error(tested: Reported) -> np.ndarray:
     error: np.ndarray = np.abs(tested.values - tested.scores[:, 0])
     return error
 
 
-def _stacked(answer: Answers) -> Tested:
+def _stacked(answer: Answers) -> Reported:
     """All seeds below each other, for the calibration curve."""
-    names = Tested.__dataclass_fields__
-    return Tested(*(np.concatenate([getattr(t, n) for t in answer.seeds]) for n in names))
+    names = Reported.__dataclass_fields__
+    return Reported(*(np.concatenate([getattr(t, n) for t in answer.seeds]) for n in names))
 
 
 def _plain(value: Any) -> Any:

@@ -25,7 +25,7 @@ HALF = 0.5
 
 
 @dataclass(frozen=True)
-class Tested:
+class Reported:
     """The test predictions of one arm, fraction and seed.
 
     Args:
@@ -47,20 +47,20 @@ class Tested:
         """How many, 0 for numbers."""
         return self.scores.shape[1] if self.scores.shape[1] > 1 else 0
 
-    def fold(self, number: int) -> Tested:
+    def fold(self, number: int) -> Reported:
         """The part tested in one fold."""
         here = self.folds == number
-        return Tested(*(getattr(self, name)[here] for name in self.__dataclass_fields__))
+        return Reported(*(getattr(self, name)[here] for name in self.__dataclass_fields__))
 
     def as_predictions(self) -> Predictions:
         """For the scores that probes share."""
         return Predictions(self.values, self.scores, self.folds, self.baseline)
 
 
-Measure = Callable[[Tested, np.ndarray], np.ndarray]
+Measure = Callable[[Reported, np.ndarray], np.ndarray]
 
 
-def pooled_auroc(tested: Tested, weights: np.ndarray) -> np.ndarray:
+def pooled_auroc(tested: Reported, weights: np.ndarray) -> np.ndarray:
     """AUROC over all pairs, whichever folds they lie in; macro one-vs-rest for over two classes.
 
     NaN where a class is missing.
@@ -70,7 +70,7 @@ def pooled_auroc(tested: Tested, weights: np.ndarray) -> np.ndarray:
     return np.asarray(np.mean(found, axis=0))  # NaN if one class's is undefined
 
 
-def fold_auroc(tested: Tested, weights: np.ndarray) -> np.ndarray:
+def fold_auroc(tested: Reported, weights: np.ndarray) -> np.ndarray:
     """AUROC of each fold, averaged over the folds where it is defined [S METHOD section 7]."""
     parts = []
     for number in np.unique(tested.folds):
@@ -86,7 +86,7 @@ def _auroc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.
     return _divide(((ones @ outcome) * zeros).sum(1), ones.sum(1) * zeros.sum(1))
 
 
-def sensitivity(tested: Tested, weights: np.ndarray, *, youden: bool) -> np.ndarray:
+def sensitivity(tested: Reported, weights: np.ndarray, *, youden: bool) -> np.ndarray:
     """Share of the positive scans called positive, at .5 or at each fold's Youden threshold.
 
     A fold whose inner validation gave no threshold counts at .5.
@@ -95,13 +95,13 @@ def sensitivity(tested: Tested, weights: np.ndarray, *, youden: bool) -> np.ndar
     return _share(called(tested, youden) & positive, positive, weights)
 
 
-def specificity(tested: Tested, weights: np.ndarray, *, youden: bool) -> np.ndarray:
+def specificity(tested: Reported, weights: np.ndarray, *, youden: bool) -> np.ndarray:
     """Share of the negative scans called negative; see ``sensitivity``."""
     negative = tested.values == 0
     return _share(~called(tested, youden) & negative, negative, weights)
 
 
-def balanced(tested: Tested, weights: np.ndarray, *, youden: bool) -> np.ndarray:
+def balanced(tested: Reported, weights: np.ndarray, *, youden: bool) -> np.ndarray:
     """Mean over the classes of the share recognised; for over two the highest score decides."""
     told = called(tested, youden).astype(int) if tested.classes == 2 else tested.scores.argmax(1)
     shares = [
@@ -111,7 +111,7 @@ def balanced(tested: Tested, weights: np.ndarray, *, youden: bool) -> np.ndarray
     return np.asarray(np.mean(shares, axis=0))
 
 
-def called(tested: Tested, youden: bool) -> np.ndarray:
+def called(tested: Reported, youden: bool) -> np.ndarray:
     """bool [n]: which scans are called positive."""
     threshold = np.full(len(tested.values), HALF)
     if youden:
@@ -120,7 +120,7 @@ def called(tested: Tested, youden: bool) -> np.ndarray:
     return positive
 
 
-def brier(tested: Tested, weights: np.ndarray) -> np.ndarray:
+def brier(tested: Reported, weights: np.ndarray) -> np.ndarray:
     """Mean squared error of the probabilities (Brier 1950): of the positive class for two, summed
     over the classes for more."""
     truth = tested.values[:, None] == np.arange(tested.classes)
@@ -129,7 +129,7 @@ def brier(tested: Tested, weights: np.ndarray) -> np.ndarray:
     return _divide(weights @ error, weights.sum(1))
 
 
-def calibration_error(tested: Tested, weights: np.ndarray) -> np.ndarray:
+def calibration_error(tested: Reported, weights: np.ndarray) -> np.ndarray:
     """Expected calibration error: |observed - predicted| averaged over ten bins of probability.
 
     For two classes the probability of the positive one; for more that of the highest.
@@ -140,7 +140,7 @@ def calibration_error(tested: Tested, weights: np.ndarray) -> np.ndarray:
     return _divide(gaps.sum(1), weights.sum(1))
 
 
-def calibration_curve(tested: Tested) -> list[dict[str, float | int]]:
+def calibration_curve(tested: Reported) -> list[dict[str, float | int]]:
     """Per bin that holds scans: their number, mean probability and share observed."""
     predicted, happened = _confidence(tested)
     bins = _bin(predicted)
@@ -154,7 +154,7 @@ def calibration_curve(tested: Tested) -> list[dict[str, float | int]]:
     ]
 
 
-def _confidence(tested: Tested) -> tuple[np.ndarray, np.ndarray]:
+def _confidence(tested: Reported) -> tuple[np.ndarray, np.ndarray]:
     if tested.classes == 2:
         return tested.scores[:, 1], (tested.values == 1).astype(np.float64)
     told = tested.scores.argmax(1)

@@ -1,0 +1,144 @@
+"""A fitted model on new scans."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from volta3d.cohort.contract import Contract
+from volta3d.cohort.store import Cohort
+from volta3d.config import load_classify
+from volta3d.downstream.classify import classify
+from volta3d.downstream.fitted import load_fitted, read_model_config
+from volta3d.downstream.predict import predict
+from volta3d.errors import EncoderError, VoltaError
+from volta3d.files import sha256
+
+QUICK = ["epochs=4", "folds=2", "lr=3e-3", "precision=fp32", "keep_weights=false"]
+
+
+@pytest.fixture
+def models(signal_cohort: Cohort, encoder_folder: Path, tmp_path: Path) -> dict[str, Path]:
+    arms = [
+        f"volta={encoder_folder}", "vit=scratch", f"lin=linear:{encoder_folder}", "vol=volume",
+    ]  # fmt: skip
+    return classify(
+        signal_cohort.path, "sex", arms, tmp_path / "run", load_classify("small", QUICK)
+    ).models
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """Two scans that can be read and one that cannot."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, brightness in (("dark", 0.2), ("bright", 0.9)):
+        head = np.zeros((24, 24, 24), np.float32)
+        head[3:21, 3:21, 3:21] = 0.2 + 0.1 * rng.random((18, 18, 18))
+        head[8:16, 8:16, 8:16] += brightness
+        nib.save(nib.Nifti1Image(head, np.diag([6.0, 6, 6, 1])), folder / f"{name}.nii.gz")
+    (folder / "broken.nii.gz").write_bytes(b"no scan")
+    return folder
+
+
+def test_new_scans_are_prepared_and_told_and_bad_ones_refused(
+    models: dict[str, Path], scans: Path, tmp_path: Path
+) -> None:
+    for arm, model in models.items():
+        result = predict(model, scans, tmp_path / arm)
+        assert result.told == 2 and len(result.refused) == 1
+        assert "broken" in result.refused[0]["source"] and result.refused[0]["how_to_fix"]
+        told = pd.read_csv(result.table, sep="\t")
+        assert set(told["sex"]) <= {"F", "M"} and told["score"].between(0, 1).all()
+        assert ((told["score"] > 0.5) == (told["sex"] == "M")).all()
+        about = json.loads((tmp_path / arm / "predictions.json").read_text())
+        assert about["predictions_sha256"] == sha256(result.table)
+        assert about["model_sha256"] == read_model_config(model)["weights_sha256"]
+        assert len(pd.read_csv(result.refusals, sep="\t")) == 1
+
+
+def test_a_prepared_cohort_gives_what_the_model_itself_gives(
+    models: dict[str, Path], signal_cohort: Cohort, tmp_path: Path
+) -> None:
+    result = predict(models["lin"], signal_cohort.path, tmp_path / "out")
+    told = pd.read_csv(result.table, sep="\t")
+    assert list(told["scan_id"]) == signal_cohort.scan_ids
+    fitted = load_fitted(models["lin"])
+    scores = fitted.tell(signal_cohort.load(range(3)))
+    # one scan at once or three: the same sums in another order
+    assert told["score"][:3].to_numpy() == pytest.approx(scores[:, 1], abs=1e-5)
+    right = (told["score"] > 0.5) == (signal_cohort.participants["sex"] == "M")
+    assert right.mean() > 0.8  # on what it was fitted on
+
+
+def test_numbers_are_told_in_their_units(
+    signal_cohort: Cohort, encoder_folder: Path, tmp_path: Path
+) -> None:
+    arms = [f"volta={encoder_folder}", "vol=volume"]
+    run = classify(signal_cohort.path, "age", arms, tmp_path / "age", load_classify("small", QUICK))
+    for arm, model in run.models.items():
+        told = pd.read_csv(predict(model, signal_cohort.path, tmp_path / arm).table, sep="\t")
+        assert told["age"].between(20, 65).all()
+        assert "score" not in told
+
+
+def test_the_card_says_what_it_is(models: dict[str, Path]) -> None:
+    card = (models["volta"] / "MODEL_CARD.md").read_text()
+    for words in ("sex", "F, M", "30 subjects", "SYNTHETIC", "Not for diagnosis", "no test score"):
+        assert words in " ".join(card.split())
+
+
+def test_S5_a_damaged_or_foreign_model_is_one_paragraph(
+    models: dict[str, Path], encoder_folder: Path, scans: Path, tmp_path: Path
+) -> None:
+    for model, words in (
+        (tmp_path / "nowhere", "No fitted model"),
+        (encoder_folder, "An encoder, not a fitted model"),
+    ):
+        with pytest.raises(EncoderError, match=words):
+            predict(model, scans, tmp_path / "out")
+    config = models["lin"] / "config.json"
+    content = json.loads(config.read_text())
+    changes: list[dict[str, Any]] = [
+        {"architecture": {**content["architecture"], "type": "os.system"}},
+        {"architecture": {**content["architecture"], "image_size": 10**9}},
+        {"architecture": {}},
+        {"labels": ["a", "b", "c"]},
+        {"contract": {"size": "big"}},
+        {"weights_sha256": "0" * 64},
+        {"format": 99},
+    ]
+    for change in changes:
+        config.write_text(json.dumps(content | change))
+        with pytest.raises(EncoderError):
+            load_fitted(models["lin"])
+    weights = models["vit"] / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    with pytest.raises(EncoderError, match="not those"):
+        load_fitted(models["vit"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cohort_prepared_otherwise_is_refused(
+    models: dict[str, Path], tmp_path: Path, make_signal_cohort: Any
+) -> None:
+    other = make_signal_cohort(tmp_path / "other", Contract(size=16, spacing=2.0, synthetic=True))
+    with pytest.raises(EncoderError, match="prepared differently"):
+        predict(models["lin"], other.path, tmp_path / "out")
+
+
+def test_not_one_usable_scan_is_an_error(models: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    (folder / "broken.nii.gz").write_bytes(b"no scan")
+    with pytest.raises(VoltaError, match="None of the 1 scans"):
+        predict(models["lin"], folder, tmp_path / "out")
+    assert torch.is_grad_enabled()

@@ -1,0 +1,242 @@
+"""Metrics out of a table of predictions, against loops written from their definitions."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score
+
+from volta3d.downstream.predictions import PREDICTIONS, write_predictions
+from volta3d.errors import UsageError, VoltaError
+from volta3d.evaluate.evaluate import evaluate
+from volta3d.evaluate.measures import Reported, calibration_curve, calibration_error
+from volta3d.evaluate.table import render
+from volta3d.files import sha256
+
+ABOUT: dict[str, Any] = {
+    "kind": "classification", "target": "sex", "labels": ["F", "M"], "folds": 3,
+    "folds_hash": "abc", "dropped": 2, "synthetic": True,
+}  # fmt: skip
+
+
+def table(
+    arms: dict[str, float], *, labels: tuple[str, ...] = ("F", "M"), seeds: int = 1, n: int = 36
+) -> pd.DataFrame:
+    """Predictions of arms with a signal of given strength; subjects have one to two scans."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for arm, strength in arms.items():
+        for seed in range(seeds):
+            for i in range(n):
+                label = i // 3 % len(labels)
+                noise = rng.normal(size=len(labels))
+                noise[label] += strength
+                told = np.exp(noise) / np.exp(noise).sum()
+                scores = (
+                    {f"score {name}": told[c] for c, name in enumerate(labels)}
+                    if len(labels) > 2
+                    else {"score": round(float(told[1]), 2)}
+                )
+                rows.append(
+                    {
+                        **{"arm": arm, "fraction": 1.0, "seed": seed, "fold": i % 3},
+                        **{"scan_id": f"scan{i:02d}", "subject": f"sub{i if i > 5 else i % 3}"},
+                        "target": labels[label],
+                        **scores,
+                        **{"threshold": 0.4, "baseline": math.nan, "epoch": 1},
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def measured(
+    folder: Path, rows: pd.DataFrame, **about: Any
+) -> tuple[dict[str, Any], dict[tuple[str, str], dict[str, Any]]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_predictions(folder / PREDICTIONS, rows, ABOUT | about)
+    (found,) = evaluate([folder])
+    return found, {(r["arm"], r["metric"]): r for r in found["rows"]}
+
+
+def test_X15_every_metric_against_its_definition(tmp_path: Path) -> None:
+    rows = table({"a": 1.0})
+    _, by = measured(tmp_path, rows)
+    positive, score = (rows["target"] == "M").to_numpy(), rows["score"].to_numpy()
+    folds = rows["fold"].to_numpy()
+    aucs = []
+    for fold in range(3):
+        p, s = positive[folds == fold], score[folds == fold]
+        pairs = list(product(s[p], s[~p]))
+        aucs.append(sum(1.0 if x > y else 0.5 if x == y else 0.0 for x, y in pairs) / len(pairs))
+    auroc = by["a", "AUROC"]
+    # JSON holds ten digits
+    assert auroc["folds"] == pytest.approx(aucs, abs=1e-9)
+    assert auroc["score"] == pytest.approx(np.mean(aucs), abs=1e-9)
+    assert auroc["fold_sd"] == pytest.approx(np.std(aucs, ddof=1), abs=1e-9)
+    expected = {
+        "AUROC pooled": roc_auc_score(positive, score),
+        "sensitivity at .5": (score[positive] >= 0.5).mean(),
+        "specificity at .5": (score[~positive] < 0.5).mean(),
+        "sensitivity at Youden": (score[positive] >= 0.4).mean(),
+        "specificity at Youden": (score[~positive] < 0.4).mean(),
+        "balanced accuracy at .5": balanced_accuracy_score(positive, score >= 0.5),
+        "balanced accuracy at Youden": balanced_accuracy_score(positive, score >= 0.4),
+        "Brier": brier_score_loss(positive, score),
+    }
+    for name, value in expected.items():
+        assert by["a", name]["score"] == pytest.approx(value, abs=1e-9), name
+        assert by["a", name]["low"] <= value <= by["a", name]["high"]
+
+
+def test_calibration_against_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    p = rng.random(200)
+    truth = (rng.random(200) < p**2) * 1.0
+    nothing = np.full(200, np.nan)
+    tested = Reported(truth, np.stack([1 - p, p], 1), np.zeros(200, int), nothing, nothing)
+    error = 0.0
+    for b in range(10):
+        inside = [i for i in range(200) if b / 10 <= p[i] < (b + 1) / 10]
+        if inside:
+            gap = abs(sum(truth[i] for i in inside) - sum(p[i] for i in inside))
+            error += gap / 200
+    assert calibration_error(tested, np.ones((1, 200)))[0] == pytest.approx(error)
+    curve = calibration_curve(tested)
+    assert sum(c["n"] for c in curve) == 200 and curve[9]["predicted"] > 0.9
+    weights = np.ones((1, 200))
+    weights[0, :50] = 2  # a scan drawn twice counts twice
+    twice = np.concatenate([np.arange(200), np.arange(50)])
+    again = Reported(
+        truth[twice], tested.scores[twice], np.zeros(250, int), nothing[twice], nothing[twice]
+    )
+    assert calibration_error(tested, weights)[0] == pytest.approx(
+        calibration_error(again, np.ones((1, 250)))[0]
+    )
+
+
+def test_T6_a_fold_with_one_class_has_no_auroc(tmp_path: Path) -> None:
+    rows = table({"a": 1.0})
+    rows.loc[rows["fold"] == 0, "target"] = "M"
+    found, by = measured(tmp_path, rows)
+    auroc = by["a", "AUROC"]
+    assert auroc["folds"][0] is None and auroc["folds_undefined"] == 1
+    assert auroc["score"] == pytest.approx(np.mean(auroc["folds"][1:]), abs=1e-9)
+    assert by["a", "specificity at .5"]["folds"][0] is None
+    assert "undefined in 1 folds" in render(found)
+    rows["target"] = "M"
+    found, by = measured(tmp_path / "one", rows)
+    assert by["a", "AUROC"]["score"] is None and by["a", "AUROC"]["low"] is None
+    assert "undefined" in render(found)
+
+
+def test_L12_every_row_names_the_file_it_is_from_and_its_hash(tmp_path: Path) -> None:
+    found, _ = measured(tmp_path, table({"a": 1.0, "b": 0.0}))
+    digest = sha256(tmp_path / PREDICTIONS)
+    for row in [*found["rows"], *found["comparisons"], found]:
+        assert row["predictions"] == PREDICTIONS and row["predictions_sha256"] == digest
+    assert digest[:12] in render(found)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == found
+
+
+def test_R1_the_same_predictions_give_the_same_metrics_in_another_process(tmp_path: Path) -> None:
+    measured(tmp_path, table({"a": 1.0, "b": 0.3}, seeds=2))
+    first = (tmp_path / "metrics.json").read_bytes()
+    (tmp_path / "metrics.json").unlink()
+    code = "import sys; from volta3d.evaluate.evaluate import evaluate; evaluate(sys.argv[1:])"
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / PREDICTIONS)], check=True, cwd=tmp_path
+    )
+    assert (tmp_path / "metrics.json").read_bytes() == first
+
+
+def test_arms_are_compared_in_pairs_and_corrected_together(tmp_path: Path) -> None:
+    found, by = measured(tmp_path, table({"a": 2.0, "b": 0.0, "c": 1.9}, n=90))
+    pairs = {(c["first"], c["second"]): c for c in found["comparisons"]}
+    assert list(pairs) == [("a", "b"), ("a", "c"), ("b", "c")]
+    apart, alike = pairs["a", "b"], pairs["a", "c"]
+    assert apart["p"] < 0.001 and alike["p"] > 0.05 and apart["test"] == "DeLong"
+    assert apart["low"] > 0 and alike["low"] <= 0 <= alike["high"]
+    gap = by["a", "AUROC pooled"]["score"] - by["b", "AUROC pooled"]["score"]
+    assert apart["difference"] == pytest.approx(gap, abs=1e-9)
+    assert all(c["p_holm"] >= c["p"] for c in found["comparisons"])
+
+
+def test_seeds_are_averaged_and_listed(tmp_path: Path) -> None:
+    _, by = measured(tmp_path, table({"a": 1.0}, seeds=3))
+    for name in ("AUROC", "Brier", "sensitivity at .5"):
+        row = by["a", name]
+        assert len(row["seeds"]) == 3
+        assert row["score"] == pytest.approx(np.mean(row["seeds"]), abs=1e-9)
+
+
+def test_intervals_are_over_subjects_not_scans(tmp_path: Path) -> None:
+    """Each scan five times under one subject: nothing is known better than before."""
+    rows = table({"a": 0.7}, n=60)
+    rows["subject"] = rows["scan_id"]
+    _, once = measured(tmp_path / "once", rows)
+    many = pd.concat([rows.assign(scan_id=rows["scan_id"] + f"-{k}") for k in range(5)])
+    _, five = measured(tmp_path / "five", many)
+    for name in ("AUROC pooled", "Brier"):
+        a, b = once["a", name], five["a", name]
+        # the same draws of the same subjects
+        assert (a["low"], a["high"]) == pytest.approx((b["low"], b["high"]), abs=1e-9)
+
+
+def test_several_classes_and_numbers(tmp_path: Path) -> None:
+    names = ("CN", "MCI", "AD")
+    rows = table({"a": 1.5, "b": 0.0}, labels=names, n=90)
+    found, by = measured(tmp_path / "three", rows, labels=list(names))
+    own = rows[rows["arm"] == "a"]
+    scores = own[[f"score {n}" for n in names]].to_numpy()
+    truth = np.array([names.index(t) for t in own["target"]])
+    wanted = roc_auc_score(truth, scores, multi_class="ovr", average="macro")
+    assert by["a", "AUROC pooled"]["score"] == pytest.approx(wanted, abs=1e-9)
+    assert by["a", "balanced accuracy"]["score"] == pytest.approx(
+        balanced_accuracy_score(truth, scores.argmax(1)), abs=1e-9
+    )
+    assert found["comparisons"][0]["p"] < 0.05 and "AUROC" in render(found)
+    rng = np.random.default_rng(1)
+    rows = table({"a": 0.0, "b": 0.0})
+    rows["target"] = np.tile(rng.normal(50, 10, 36), 2)
+    rows["score"] = rows["target"] + rng.normal(size=72) * np.where(rows["arm"] == "a", 1, 8)
+    rows["baseline"] = 50.0
+    found, by = measured(tmp_path / "age", rows, labels=[], kind="regression", target="age")
+    own = rows[rows["arm"] == "a"]
+    error = (own["target"] - own["score"]).to_numpy()
+    assert by["a", "MAE"]["score"] == pytest.approx(np.abs(error).mean(), abs=1e-9)
+    r2 = 1 - (error**2).sum() / ((own["target"] - 50) ** 2).sum()
+    assert by["a", "R2"]["score"] == pytest.approx(r2, abs=1e-9)
+    assert found["comparisons"][0]["p"] < 0.001 and "MAE" in render(found)
+
+
+def test_what_cannot_be_evaluated_is_one_paragraph(tmp_path: Path) -> None:
+    for source, words in (
+        (tmp_path / "nowhere", "No such run"),
+        (tmp_path, "no predictions in this folder"),
+    ):
+        with pytest.raises(VoltaError, match=words):
+            evaluate([source])
+    with pytest.raises(UsageError, match="Nothing"):
+        evaluate([])
+    (tmp_path / "p.parquet").write_bytes(b"no")
+    with pytest.raises(VoltaError, match="Not a table of predictions"):
+        evaluate([tmp_path / "p.parquet"])
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "p.parquet")
+    with pytest.raises(VoltaError, match="Not a table of predictions"):
+        evaluate([tmp_path / "p.parquet"])
+    rows = table({"a": 1.0, "b": 1.0})
+    with pytest.raises(VoltaError, match="same scans"):
+        measured(tmp_path / "x", rows.iloc[:-1])
+    with pytest.raises(VoltaError, match="no numbers"):
+        measured(tmp_path / "x", rows.assign(score=np.nan))
+    with pytest.raises(VoltaError, match="none of the classes: X"):
+        measured(tmp_path / "x", rows.assign(target="X"))

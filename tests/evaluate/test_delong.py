@@ -1,0 +1,108 @@
+"""DeLong's test against an implementation written from the definition."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from volta3d.evaluate.delong import delong, delong_test
+
+
+def psi(x: float, y: float) -> float:
+    """1, 1/2, 0 as the positive case scores higher, equal, lower."""
+    return 1.0 if x > y else 0.5 if x == y else 0.0
+
+
+def by_definition(
+    positive: list[bool], arms: list[list[float]]
+) -> tuple[list[float], list[list[float]]]:
+    """Sen's structural components and their covariance, term by term (DeLong 1988, eq. 4-6)."""
+    ones = [i for i, p in enumerate(positive) if p]
+    zeros = [i for i, p in enumerate(positive) if not p]
+    m, n = len(ones), len(zeros)
+    aucs = [sum(psi(a[i], a[j]) for i, j in product(ones, zeros)) / (m * n) for a in arms]
+    v10 = [[sum(psi(a[i], a[j]) for j in zeros) / n for i in ones] for a in arms]
+    v01 = [[sum(psi(a[i], a[j]) for i in ones) / m for j in zeros] for a in arms]
+    k = range(len(arms))
+
+    def s(v: list[list[float]], r: int, c: int) -> float:
+        pairs = zip(v[r], v[c], strict=True)
+        return sum((x - aucs[r]) * (y - aucs[c]) for x, y in pairs) / (len(v[r]) - 1)
+
+    covariance = [[s(v10, r, c) / m + s(v01, r, c) / n for c in k] for r in k]
+    return aucs, covariance
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)), min_size=4, max_size=14
+    ),
+    st.integers(2, 12),
+)
+def test_X15_delong_against_the_definition_with_ties(
+    scores: list[tuple[int, int, int]], ones: int
+) -> None:
+    ones = min(ones, len(scores) - 2)
+    positive = [i < ones for i in range(len(scores))]
+    arms = [[float(row[k]) for row in scores] for k in range(3)]
+    aucs, covariance = delong(np.array(positive), [np.array(a) for a in arms])
+    wanted, wanted_covariance = by_definition(positive, arms)
+    # sums of at most 14 terms in float64
+    assert np.allclose(aucs, wanted, atol=1e-12)
+    assert np.allclose(covariance, wanted_covariance, atol=1e-12)
+    difference, z, p = delong_test(np.array(positive), np.array(arms[0]), np.array(arms[1]))
+    variance = wanted_covariance[0][0] + wanted_covariance[1][1] - 2 * wanted_covariance[0][1]
+    assert difference == pytest.approx(wanted[0] - wanted[1], abs=1e-12)
+    if variance > 1e-12:
+        assert z == pytest.approx((wanted[0] - wanted[1]) / math.sqrt(variance), rel=1e-6)
+        assert p == pytest.approx(2 * (1 - norm.cdf(abs(z))), abs=1e-12)
+
+
+def test_its_variance_is_that_of_repeated_experiments() -> None:
+    """The variance estimated is, on average, the variance seen."""
+    rng = np.random.default_rng(0)
+    differences, variances = [], []
+    positive = np.arange(60) < 25
+    for _ in range(400):
+        truth = positive * 1.0
+        common = rng.normal(size=60)
+        first = truth + common + rng.normal(size=60)
+        second = 0.6 * truth + common + rng.normal(size=60)
+        aucs, covariance = delong(positive, [first, second])
+        differences.append(aucs[0] - aucs[1])
+        variances.append(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    # 400 experiments tell a variance to about 7 %
+    assert np.mean(variances) == pytest.approx(np.var(differences), rel=0.2)
+
+
+def test_seeds_are_averaged_before_anything_else() -> None:
+    rng = np.random.default_rng(1)
+    positive = np.arange(20) < 8
+    scores = rng.normal(size=(3, 20)) + positive
+    aucs, covariance = delong(positive, [scores, scores[:1]])
+    assert aucs[0] == pytest.approx(np.mean([delong(positive, [s])[0][0] for s in scores]))
+    _, parts = delong(positive, list(scores))
+    assert covariance[0, 0] == pytest.approx(parts.mean())  # variance of a mean of three
+
+
+def test_arms_that_rank_alike_do_not_differ() -> None:
+    positive = np.arange(10) < 4
+    scores = np.random.default_rng(0).normal(size=10)
+    assert delong_test(positive, scores, np.exp(scores)) == (0.0, 0.0, 1.0)
+    perfect = positive * 1.0
+    assert delong_test(positive, perfect, 1 - perfect)[2] == 0.0
+
+
+def test_T6_one_class_has_no_auroc() -> None:
+    aucs, covariance = delong(np.ones(5, bool), [np.arange(5.0)])
+    assert np.isnan(aucs).all() and np.isnan(covariance).all()
+    aucs, covariance = delong(np.arange(5) < 1, [np.arange(5.0)])
+    assert aucs[0] == 0.0 and np.isnan(covariance).all()
+    assert math.isnan(delong_test(np.arange(5) < 1, np.arange(5.0), np.ones(5))[2])
