@@ -16,7 +16,8 @@ from torch.nn.functional import grid_sample
 
 from volta3d.prepare.geometry import mapping_to
 
-SLAB_BYTES = 2**25  # of resampled probabilities held at once
+SLAB_BYTES = 2**26  # of coordinates and resampled probabilities held at once
+PLACE_BYTES = 64  # of coordinates, for each voxel
 EVERY = ndimage.generate_binary_structure(3, 3)  # voxels that touch by a corner hang together
 
 
@@ -62,7 +63,8 @@ def to_native(probabilities: Tensor, affine: np.ndarray, native: Grid) -> np.nda
     first, last = _native_box(likely, mapping, native.shape)
     if (last <= first).any():
         return classes
-    per_plane = 4 * len(structures) * int(np.prod((last - first)[1:])) + 1
+    per_voxel = PLACE_BYTES + 8 * len(structures)
+    per_plane = per_voxel * int(np.prod((last - first)[1:]))
     thick = max(1, SLAB_BYTES // per_plane)
     for start in range(int(first[0]), int(last[0]), thick):
         stop = min(start + thick, int(last[0]))

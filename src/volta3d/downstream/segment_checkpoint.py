@@ -95,7 +95,16 @@ def load_kept(
         )
     network.load_state_dict(weights)
     restore_optimizer(optimizer, moments)
+    _lay_like_parameters(optimizer)
     return Kept(**state["kept"], best=best or None)
+
+
+def _lay_like_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Moments in the memory order of their parameters, which a fused step goes through as it is."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def drop_kept(folder: Path) -> None:

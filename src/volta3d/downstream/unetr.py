@@ -39,7 +39,7 @@ class Unetr(nn.Module):
         features: channels at full resolution, doubled at each step down (MONAI's feature_size).
 
     Raises:
-        EncoderError: a patch that is no power of two, or fewer blocks than steps.
+        EncoderError: a patch that is no power of two, or fewer blocks than hidden states to take.
     """
 
     def __init__(self, encoder: Encoder, classes: int, features: int = 16) -> None:
@@ -52,10 +52,10 @@ class Unetr(nn.Module):
                 where="encoder",
                 fix="Pretrain with model.patch_size=16 or 8",
             )
-        if len(encoder.blocks) < steps:
+        if len(encoder.blocks) < steps - 1:
             raise EncoderError(
-                f"A UNETR with patches of {encoder.patch_size} reads {steps} hidden states, this "
-                f"encoder has {len(encoder.blocks)} blocks",
+                f"A UNETR with patches of {encoder.patch_size} reads {steps - 1} hidden states, "
+                f"this encoder has {len(encoder.blocks)} blocks",
                 where="encoder",
                 fix="Pretrain with a larger model.depth",
             )

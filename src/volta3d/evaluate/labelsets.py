@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,8 +75,10 @@ class LabelSet:
         """
         present: list[int] = []
         if not self.names:
-            first = read_classes(next(iter(self.files.values())))[0]
-            present = [int(v) for v in np.unique(first) if v]
+            for path in self.files.values():
+                with contextlib.suppress(VoltaError):  # it will be told of when it is scored
+                    present = [int(v) for v in np.unique(read_classes(path)[0]) if v]
+                    break
         return resolve(labels, self.names, present)
 
 
