@@ -18,8 +18,8 @@ from volta3d.phantom import generate
 
 COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
 IN_ORDER = [
-    "prepare", "inspect", "audit", "doctor", "pretrain", "embed", "probe", "classify", "predict",
-    "evaluate", "report", "demo",
+    "prepare", "inspect", "audit", "doctor", "pretrain", "embed", "probe", "classify", "segment",
+    "predict", "evaluate", "report", "demo",
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from volta3d.config import (
     Config,
     PrepareConfig,
     PretrainConfig,
+    SegmentConfig,
     load_pretrain,
     presets,
 )
@@ -74,7 +75,7 @@ def leaves(kind: type[Config]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "kind", [PrepareConfig, PretrainConfig, ClassifyConfig], ids=lambda k: k.__name__
+    "kind", [PrepareConfig, PretrainConfig, ClassifyConfig, SegmentConfig], ids=lambda k: k.__name__
 )
 def test_O6_every_setting_is_read_somewhere(kind: type[Config]) -> None:
     text = "\n".join(p.read_text(encoding="utf-8") for p in FILES if room_of(p) != "config")
