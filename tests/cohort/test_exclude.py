@@ -31,6 +31,8 @@ Make = Callable[..., Cohort]
         (("sub-AIBL2", "clinica"), ("2", "aibl")),
         (("sub-01", "mine"), ("SUB_1", "Mine")),
         (("3fa9c1d27b", "a"), ("sub-3FA9C1D27B", "b")),
+        (("sub-a90122334455", "data-98dfc2"), ("sub-a90122334455", "data-11aa22")),
+        (("sub-690122334455", "data-98dfc2"), ("sub-690122334455", "data-11aa22")),
     ],
 )
 def test_one_person_under_two_names(one: tuple[str, str], other: tuple[str, str]) -> None:
@@ -46,6 +48,7 @@ def test_one_person_under_two_names(one: tuple[str, str], other: tuple[str, str]
         (("sub-IXI002", "ixi"), ("sub-IXI020", "ixi")),
         (("patient_007", "a"), ("patient_007", "b")),
         (("HC001", "a"), ("HC001", "b")),
+        (("0050002", "abide"), ("0050002", "other")),
         (("sub-anna", "a"), ("sub-anna", "b")),
     ],
 )

@@ -8,36 +8,15 @@ import re
 ARCHIVES = {"adni": "adni", "harp": "adni", "aibl": "aibl", "ixi": "ixi", "oasis": "oas"}
 ALIASES = {"oasis": "oas"}
 # Words before a number that say nothing about where the number comes from.
-GENERIC = frozenset(
-    (
-        "sub",
-        "subj",
-        "subject",
-        "subjects",
-        "pat",
-        "patient",
-        "participant",
-        "person",
-        "volunteer",
-        "case",
-        "scan",
-        "img",
-        "image",
-        "t1",
-        "control",
-        "controls",
-        "id",
-        "ses",
-        "nii",
-        "anat",
-        "head",
-        "brain",
-        "sample",
-    )
-)
+GENERIC = frozenset({
+    "sub", "subj", "subject", "subjects", "pat", "patient", "participant", "person", "volunteer",
+    "case", "scan", "img", "image", "t1", "control", "controls", "id", "ses", "nii", "anat", "head",
+    "brain", "sample",
+})  # fmt: skip
 PTID = re.compile(r"(?:adni|harp)?(\d{3})s(\d{4,5})")
 NUMBERED = re.compile(r"([a-z]+)(\d+)")
 ITSELF = 8  # an id this long, of letters and digits, does not occur twice by chance
+LONG_NUMBER = 10  # nor does a number this long; pseudonyms are such ids
 
 
 def person_key(participant_id: str, dataset: str) -> str:
@@ -63,11 +42,15 @@ def person_key(participant_id: str, dataset: str) -> str:
         word = ALIASES.get(word, word)
         if word == home or word in GENERIC:
             return f"{home}:{number}"
-        return f"{word}:{number}" if len(word) >= 3 else f"{home}:{word}{number}"
-    if compact.isdigit():
+        if len(word) >= 3:
+            return f"{word}:{number}"
+        if len(compact) < ITSELF:
+            return f"{home}:{word}{number}"
+    if compact.isdigit() and len(compact) < LONG_NUMBER:
         return f"{home}:{int(compact)}"
-    mixed = re.search(r"\d", compact) and re.search(r"[a-z]", compact)
-    return f"*:{compact}" if mixed and len(compact) >= ITSELF else f"{home}:{compact}"
+    enough = LONG_NUMBER if compact.isdigit() else ITSELF
+    coded = re.search(r"\d", compact) and len(compact) >= enough
+    return f"*:{compact}" if coded else f"{home}:{compact}"
 
 
 def namespace(dataset: str) -> str:

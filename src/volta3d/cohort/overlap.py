@@ -15,6 +15,7 @@ from volta3d.cohort.identity import person_key
 from volta3d.cohort.phash import NEAR, hash_distances, perceptual_hash
 from volta3d.cohort.store import Cohort
 
+BLOCK = 64  # scans compared with all others at once: bounds memory
 Progress = Callable[[int, int], None]
 KINDS = {
     "subject": "the same person",
@@ -34,7 +35,7 @@ class Print:
         person: the same for all scans of one person, see ``identity``.
         file: SHA-256 of the source, empty if unknown.
         volume: a hash of the prepared voxels.
-        bits: the perceptual hash.
+        bits: the perceptual hash, [7, 597].
     """
 
     cohort: int
@@ -112,7 +113,7 @@ def overlaps(
     found = []
     for (i, j), kind in sorted(kinds.items(), key=lambda item: (list(KINDS).index(item[1]), item)):
         a, b = prints[i], prints[j]
-        distance = float(np.mean(a.bits != b.bits))
+        distance = float(hash_distances(a.bits[None], b.bits[None])[0, 0])
         ours = names[a.cohort], a.scan_id, a.participant_id
         theirs = names[b.cohort], b.scan_id, b.participant_id
         found.append((Overlap(kind, *ours, *theirs, distance), a, b))
@@ -136,8 +137,9 @@ def _people(prints: Sequence[Print]) -> Iterator[tuple[int, int]]:
 
 def _near(prints: Sequence[Print], near: float) -> Iterator[tuple[int, int]]:
     bits = np.stack([p.bits for p in prints])
-    for i in range(len(prints) - 1):
-        close = np.flatnonzero(hash_distances(bits[i : i + 1], bits[i + 1 :])[0] <= near) + i + 1
-        for j in close.tolist():
-            if prints[i].person != prints[j].person:
+    for start in range(0, len(prints), BLOCK):
+        distances = hash_distances(bits[start : start + BLOCK], bits[start:])
+        for row, column in np.argwhere(distances <= near).tolist():
+            i, j = start + row, start + column
+            if i < j and prints[i].person != prints[j].person:
                 yield i, j

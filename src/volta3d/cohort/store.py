@@ -104,8 +104,16 @@ class Cohort:
         Raises:
             CohortError: damaged.
         """
+        return decode(self.stored(index), self.contract)
+
+    def stored(self, index: int) -> np.ndarray:
+        """Scan ``index`` as it is stored, uint16 or float16 [D, H, W].
+
+        Raises:
+            CohortError: damaged.
+        """
         self._check(index)
-        return decode(read_cube(self._volumes, index, self.path / VOLUMES), self.contract)
+        return read_cube(self._volumes, index, self.path / VOLUMES)
 
     def label(self, index: int) -> np.ndarray | None:
         """The label map of scan ``index`` as uint16 [D, H, W], None if it has none."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from volta3d.cohort.audit import audit
 from volta3d.cohort.exclude import exclusion
+from volta3d.cohort.phash import NEAR
 from volta3d.cohort.store import Cohort
 from volta3d.config import PrepareConfig
 from volta3d.prepare import prepare
@@ -48,4 +49,4 @@ def test_L2_other_preparations_and_names_of_one_scan_are_recognised(
     second = prepare([other], tmp_path / "b", config=PrepareConfig(size=48, spacing=1.7)).cohort
     (overlap,) = audit([first, second]).overlaps
     assert (overlap.kind, overlap.other_participant_id) == ("same-file", "volunteer")
-    assert 0 < overlap.distance < 0.15  # the perceptual hash alone would have found it too
+    assert 0 < overlap.distance < NEAR  # the perceptual hash alone would have found it too
