@@ -172,6 +172,7 @@ def veiled(veil: Veil | None) -> Iterator[None]:
     except VoltaError as error:
         if veil is None:
             raise
+        veil.save()
         raise veil.error(error) from None
     except Exception as error:
         if veil is None:

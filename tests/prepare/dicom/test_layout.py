@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,6 +139,21 @@ def test_a_scan_is_converted_for_as_long_as_it_is_used(tmp_path: Path, dicom: Mo
     with pytest.raises(ZeroDivisionError), as_nifti(scan, tmp_path / "work"):
         raise ZeroDivisionError
     assert not any((tmp_path / "work").iterdir())
+
+
+def test_embedding_prepares_dicom_as_a_cohort_would(tmp_path: Path, dicom: ModuleType) -> None:
+    from types import SimpleNamespace
+
+    from volta3d.cohort.contract import Contract
+    from volta3d.downstream.source import Source
+
+    root = dicom.write(tmp_path / "in", dicom.slices())
+    prepare([root], tmp_path / "c", config=SMALL)
+    cohort = Cohort.open(tmp_path / "c")
+    encoder: Any = SimpleNamespace(contract=Contract.from_config(SMALL))
+    ((row, volume),) = Source.open(root, encoder).cubes()
+    np.testing.assert_array_equal(volume, cohort.volume(0))
+    assert row["source_sha256"].tolist() == cohort.participants["source_sha256"].tolist()
 
 
 def test_D18_a_converter_crash_is_recorded_and_the_batch_finishes(

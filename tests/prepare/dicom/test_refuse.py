@@ -110,6 +110,24 @@ def test_D7_truncated_pixels(tmp_path: Path, dicom: ModuleType, how: str) -> Non
     assert refusal(root, tmp_path / "work") == "truncated-pixels"
 
 
+@pytest.mark.parametrize("cut", [8, 12, 40, 200])  # the last 8 bytes only end the element
+def test_D7_truncated_compressed_pixels(tmp_path: Path, dicom: ModuleType, cut: int) -> None:
+    made = dicom.jpeg_2000(dicom.slices())
+    root = dicom.write(tmp_path / "in", made)
+    raw = (root / "4.dcm").read_bytes()
+    (root / "4.dcm").write_bytes(raw[:-cut])
+    assert refusal(root, tmp_path / "work") in ("truncated-pixels", "converter-failed")
+
+
+@pytest.mark.parametrize("cut", [2, 40])
+def test_D7_a_compressed_slice_shorter_than_it_was(
+    tmp_path: Path, dicom: ModuleType, cut: int
+) -> None:
+    made = dicom.jpeg_2000(dicom.slices(), cut={4: cut})
+    code = refusal(dicom.write(tmp_path / "in", made), tmp_path / "work")
+    assert code in ("truncated-pixels", "converter-failed")
+
+
 @pytest.mark.parametrize(
     "syntax",
     [

@@ -22,7 +22,7 @@ BUFFER = 2**16
 NOT_DICOM = (".nii", ".nii.gz", ".json", ".tsv", ".csv")  # not looked into just to detect a layout
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Located:
     """A file, or an entry of an archive.
 

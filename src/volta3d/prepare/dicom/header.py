@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 from volta3d.prepare.dicom.files import Located
@@ -38,7 +39,7 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 EXPORT = "Export the series again from the archive or the scanner"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Frame:
     """Where one plane lies: position and direction cosines in mm (LPS), NaN where unknown.
 
@@ -69,7 +70,7 @@ class Header:
         series, study, person: hashes to compare; empty when the header says nothing.
         moment: date and time of the study, to order the visits of a person by; never written.
         words: of the image type; ``hints``: of descriptions and names, both of a fixed vocabulary.
-        frames: its planes.
+        frames: its planes; none in what a series keeps.
     """
 
     series: str
@@ -208,19 +209,27 @@ def _frames(data: Any, common: Any, located: Located) -> Iterator[Frame]:
         raise Refused("bad-dicom", "The number of frames is impossible", EXPORT)
     for index in range(count):
         groups = [own[index], common] if own else [common]
+        orientation = _vector(
+            data, groups, "PlaneOrientationSequence", "ImageOrientationPatient", 6
+        )
+        spacing = _vector(data, groups, "PixelMeasuresSequence", "PixelSpacing", 2)
         yield Frame(
             file=located,
             index=index,
             position=_vector(data, groups, "PlanePositionSequence", "ImagePositionPatient", 3),
-            orientation=_vector(
-                data, groups, "PlaneOrientationSequence", "ImageOrientationPatient", 6
-            ),
-            spacing=_vector(data, groups, "PixelMeasuresSequence", "PixelSpacing", 2),
+            orientation=_shared(orientation),
+            spacing=_shared(spacing),
             echo_time=_vector(data, groups, "MREchoSequence", "EffectiveEchoTime", 1)[0]
             if own
             else _number(data, "EchoTime"),
             instance=index + 1 if own else instance,
         )
+
+
+@lru_cache(1024)
+def _shared(numbers: tuple[float, ...]) -> tuple[float, ...]:
+    """One object for all slices that say the same: an archive has hundreds of thousands."""
+    return numbers
 
 
 def _vector(data: Any, groups: list[Any], macro: str, name: str, n: int) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from volta3d.prepare.checks import MAX_VOXELS
@@ -55,7 +55,7 @@ def survey(root: Path) -> Survey:
 
     Only headers are read, nothing is written. Of several echoes the shortest is taken.
     """
-    groups: dict[tuple[str, str], list[tuple[Header, Frame]]] = {}
+    groups: dict[tuple[str, str], tuple[list[Frame], dict[Header, None]]] = {}
     objects = 0
     with Opener() as opener:
         found = find(root, opener)
@@ -66,12 +66,14 @@ def survey(root: Path) -> Survey:
                 continue
             part = next((PARTS[w] for w in sorted(header.words) if w in PARTS), "")
             key = (header.series or header.frames[0].file.name, part)
-            groups.setdefault(key, []).extend((header, frame) for frame in header.frames)
+            frames, headers = groups.setdefault(key, ([], {}))
+            frames.extend(header.frames)
+            headers[replace(header, frames=())] = None  # each kept once: most slices share one
     series = []
-    for (_, part), members in groups.items():
-        candidate = Series(tuple(f for _, f in members), members[0][0], root)
+    for (_, part), (frames, headers) in groups.items():
+        candidate = Series(tuple(frames), next(iter(headers)), root)
         try:
-            series.append(_judge(candidate, [h for h, _ in members], part))
+            series.append(_judge(candidate, list(headers), part))
         except Refused as error:
             refused.append((candidate.path, error.finding))
     ignored = found.strays + objects
@@ -124,6 +126,8 @@ def _check_pictures(headers: Iterable[Header]) -> None:
         if header.sop_class.startswith(SECONDARY_CAPTURE):
             what = "A secondary capture: a picture of a screen or a document"
             raise Refused("secondary-capture", what, NOTHING_TO_DO)
+        if header.samples == 1 and not header.photometric:
+            raise Refused("bad-dicom", "Whether small values are dark is not said", EXPORT)
         if header.samples != 1 or header.photometric not in ("MONOCHROME1", "MONOCHROME2"):
             raise Refused("rgb", "Colour pictures, not a scan", NOTHING_TO_DO)
         if header.modality != "MR":

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from volta3d.prepare import dicom
 from volta3d.prepare.dicom.archive import is_archive
+from volta3d.prepare.dicom.converter import dcm2niix
 from volta3d.prepare.dicom.series import Series, common_folder
 from volta3d.prepare.findings import Finding
 from volta3d.prepare.scan import Discovery, Scan, plain, slug, unique
@@ -35,12 +36,13 @@ def discover(root: Path) -> Discovery:
     """The T1-weighted series of a folder, a zip or a file; headers only are read.
 
     Raises:
-        UsageError: pydicom isn't installed.
+        UsageError: pydicom or dcm2niix isn't installed.
     """
     try:
         import pydicom  # noqa: F401
     except ImportError as error:
         raise dicom.missing("pydicom") from error
+    dcm2niix()
     found = dicom.survey(root)
     dataset = slug(_source_name(root), keep="-").lower()
     scans = []
