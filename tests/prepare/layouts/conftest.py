@@ -67,10 +67,10 @@ def adni(tmp_path: Path, scan: Make) -> Path:
     ]
     (root.parent / "ADNI1_T1_11_25_2026.csv").write_text(SEARCH + "\r\n".join(rows) + "\r\n")
     merge = (
-        '"RID","PTID","VISCODE","SITE","EXAMDATE","DX_bl","AGE","PTGENDER","DX"\n'
-        '295,"002_S_0295","bl",2,"2006-04-20","CN",84.8,"Male","CN"\n'
-        '295,"002_S_0295","m60",2,"2011-05-10","CN",84.8,"Male","Dementia"\n'
-        '907,"003_S_0907","bl",3,"2006-09-11","LMCI",88.2,"Female","MCI"\n'
+        '"RID","PTID","VISCODE","SITE","EXAMDATE","DX_bl","AGE","PTGENDER","IMAGEUID","DX"\n'
+        '295,"002_S_0295","bl",2,"2006-04-20","CN",84.8,"Male",13722,"CN"\n'
+        '295,"002_S_0295","m60",2,"2011-05-10","CN",84.8,"Male",234567,"Dementia"\n'
+        '907,"003_S_0907","bl",3,"2006-09-11","LMCI",88.2,"Female",,"MCI"\n'
     )
     (root / "tables").mkdir()
     (root / "tables" / "ADNIMERGE.csv").write_text(merge)

@@ -341,3 +341,10 @@ def test_names_and_findings_reach_the_cohort(brats: Path, tmp_path: Path) -> Non
     assert cohort.contract.label_names == TUMOUR
     people = pd.Series(cohort.participants["participant_id"]).tolist()
     assert people == ["BraTS-MET-00001", "BraTS-GLI-00005", "BraTS-GLI-00005"]
+
+
+def test_adni_a_row_of_another_subject_is_not_an_image_s_row(adni: Path) -> None:
+    table = next(adni.parent.glob("*.csv"))
+    table.write_text(table.read_text().replace('"I13722","002_S_0295"', '"I13722","011_S_0002"'))
+    scan = by_run(adni)["I13722"]
+    assert (scan.sex, round(scan.age, 1), scan.diagnosis) == ("M", 84.8, "CN")  # by ADNIMERGE

@@ -34,7 +34,8 @@ OTHER = re.compile(
     r"|\bpib\b|flute|tau|jacobian|\btbm\b|\bcbf\b|\badc\b|\bfa\b|relcbf|moco|dynamic|map\b|coreg"
 )
 NOT_AN_IMAGE = re.compile(r"\bmask\b|jacobian|\btbm\b|segment|boundary shift")
-IMAGE_ID = ("image data id", "image id", "image_id", "image_data_id", "imageuid")
+IMAGE_ID = ("image data id", "image id", "image_id", "image_data_id")
+SUBJECT = ("subject", "subject id", "subject_id")
 UNKNOWN_FIX = (
     "If it is T1-weighted, prepare its folder as a source of its own with --layout folder or "
     "--layout dicom; else there is nothing to do"
@@ -118,7 +119,11 @@ def ida_images(
 def search_table(root: Path, skip: Callable[[str], bool]) -> dict[str, Row]:
     """Rows of the tables that the IDA's search gives along, by the image's number."""
     rows: dict[str, Row] = {}
-    for path in near_tables(root, lambda _, names: any(c in names for c in IMAGE_ID), skip=skip):
+
+    def wanted(_: str, names: frozenset[str]) -> bool:
+        return not names.isdisjoint(IMAGE_ID) and not names.isdisjoint(SUBJECT)
+
+    for path in near_tables(root, wanted, skip=skip):
         for row in read_table(path):
             match = NUMBER.fullmatch(next((row[c] for c in IMAGE_ID if row.get(c)), ""))
             if match:
@@ -127,8 +132,14 @@ def search_table(root: Path, skip: Callable[[str], bool]) -> dict[str, Row]:
 
 
 def row_of(image: IdaImage, rows: Mapping[str, Row]) -> Row:
-    """The row of an image, empty without one."""
-    return next((rows[n] for n in image.numbers if n in rows), {})
+    """The row of an image, empty without one; a row of another subject isn't its row."""
+    found = (rows[n] for n in image.numbers if n in rows)
+    mine = image.subject.lstrip("0").lower()
+    return next((r for r in found if _subject(r) == mine), {})
+
+
+def _subject(row: Row) -> str:
+    return next((row[c] for c in SUBJECT if row.get(c)), "").lstrip("0").lower()
 
 
 def read_day(text: str) -> date | None:
