@@ -238,6 +238,21 @@ def test_arms_fractions_and_seeds_may_be_added_later(
     assert len(read_predictions(out / "predictions.parquet")[0]) == 150
 
 
+def test_what_a_stopped_call_left_unfinished_is_named_and_not_scored(
+    signal_cohort: Cohort, arms: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    run(signal_cohort, arms[2:], out)
+    (unfinished,) = (out / "jobs").glob("lin-seed=0-fraction=1-fold=2-*.json")
+    unfinished.unlink()
+    run(signal_cohort, arms[3:], out, resume=True)
+    told, about = read_predictions(out / "predictions.parquet")
+    assert set(told["arm"]) == {"vol"} and about["incomplete"] == ["lin, fraction 1, seed 0"]
+    run(signal_cohort, arms[2:], out, resume=True)
+    told, about = read_predictions(out / "predictions.parquet")
+    assert set(told["arm"]) == {"lin", "vol"} and about["incomplete"] == []
+
+
 def test_numbers_and_several_classes_go_the_same_road(
     signal_cohort: Cohort, arms: list[str], tmp_path: Path
 ) -> None:

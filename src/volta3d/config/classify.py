@@ -66,10 +66,11 @@ class ClassifyConfig(Config):
         return self
 
     def science(self) -> dict[str, Any]:
-        """What two calls on one run folder must share; fractions and seeds may be added later."""
+        """What two calls on one run folder must share; fractions, seeds and arms may be added."""
         content = self.content()
-        for free in ("preset", "fractions", "seeds", "device", "final_model", "keep_weights"):
-            content.pop(free)
+        free = ("preset", "fractions", "seeds", "device", "final_model", "keep_weights")
+        for name in (*free, "swin_size"):  # the last is declared by the arms that have it
+            content.pop(name)
         return content
 
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from volta3d.cohort.store import Cohort
 from volta3d.config import ClassifyConfig
+from volta3d.downstream.label_table import own_table
 from volta3d.errors import UsageError, nearest
-from volta3d.prepare.tables import MISSING, bare, read_table
+from volta3d.prepare.tables import MISSING
 from volta3d.pretrain.quickprobe import Target
 
 CONTROLS = ("cn", "hc", "nc", "control", "controls", "healthy", "normal", "no", "0", "false")
@@ -84,7 +85,7 @@ def read_labels(
     people = cohort.participants
     subjects, findings = subjects_of(people)
     given, dropped = (
-        (_column(people, target), {}) if table is None else _own_table(table, people, target)
+        (_column(people, target), {}) if table is None else own_table(table, people, target)
     )
     texts = ["" if _missing(v) else _text(v) for v in given]
     for row, text in enumerate(texts):
@@ -156,47 +157,6 @@ def _column(people: Any, target: str) -> list[Any]:
         )
     values: list[Any] = people[target].to_list()
     return values
-
-
-def _own_table(
-    table: Path, people: Any, target: str
-) -> tuple[list[Any], dict[int, tuple[str, str]]]:
-    """Values for each scan out of a table, and which scans have no row there."""
-    rows = read_table(table)
-    columns = list(rows[0]) if rows else []
-    if target.lower() not in columns:
-        raise UsageError(
-            "No such column in the table of labels",
-            where=f"{target} in {table}",
-            fix=nearest(target.lower(), columns) if columns else "The table is empty",
-        )
-    wanted = ["scan_id"] if "scan_id" in columns else ["participant_id", "session"]
-    keys = [k for k in wanted if k in columns]
-    if not keys:
-        raise UsageError(
-            "The table of labels names no scans",
-            where=table,
-            fix="Give it a column scan_id or participant_id",
-        )
-    prefixes = {"participant_id": "sub-", "session": "ses-"}
-    found: dict[tuple[str, ...], str] = {}
-    for row in rows:
-        key = tuple(bare(row.get(k, ""), prefixes.get(k, "")) for k in keys)
-        value = row.get(target.lower(), "")
-        if found.get(key, value) != value:
-            raise UsageError(
-                f"The table of labels gives {'/'.join(key)} twice: {found[key]} and {value}",
-                where=table,
-                fix="Keep one row for each",
-            )
-        found[key] = value
-    values, dropped = [], {}
-    for number, person in enumerate(people.to_dict("records")):
-        key = tuple(bare(str(person[k]), prefixes.get(k, "")) for k in keys)
-        values.append(found.get(key, ""))
-        if key not in found:
-            dropped[number] = ("no-row", f"It has no row in {table.name}")
-    return values, dropped
 
 
 def _missing(value: Any) -> bool:

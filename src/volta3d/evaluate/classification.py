@@ -106,6 +106,7 @@ def evaluate_predictions(
         "scans": len(subjects),
         "subjects": len(np.unique(subjects)),
         "dropped": about.get("dropped", 0),
+        "incomplete": about.get("incomplete", []),
         "resamples": resamples,
         **origin,
         "rows": rows,

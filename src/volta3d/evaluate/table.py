@@ -62,6 +62,8 @@ def render(metrics: Mapping[str, Any]) -> str:
     undefined = sum(r["folds_undefined"] for r in rows if r["metric"] == main)
     if undefined:
         text.append(f"{main} is undefined in {undefined} folds: they hold one class")
+    if metrics.get("incomplete"):
+        text.append(f"Not finished, so not shown: {'; '.join(metrics['incomplete'])}")
     text += _comparisons(metrics["comparisons"])
     text.append(f"From {metrics['predictions']}, sha256 {metrics['predictions_sha256'][:12]}...")
     return "\n".join(text)
