@@ -6,6 +6,7 @@ Needs the extra ``dask``. Start one with ``dask scheduler`` and, on every machin
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -82,11 +83,13 @@ def on_cluster(
             index, task = next(left, (-1, None))
             if task is None:
                 break
-            pending[client.submit(task, pure=False)] = (index, task)
+            key = f"scan-{index}-{uuid.uuid4().hex}"  # the default would show names and paths
+            pending[client.submit(task, key=key, pure=False)] = (index, task)
         if not pending:
             return
         try:
-            done = wait_for(list(pending), timeout=wait, return_when="FIRST_COMPLETED").done
+            with client.as_current():
+                done = wait_for(list(pending), timeout=wait, return_when="FIRST_COMPLETED").done
         except TimeoutError:
             if not client.nthreads():
                 raise VoltaError(

@@ -1,0 +1,126 @@
+"""The whole of ``prepare``: killed and run again, on workers, with faults of single scans."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Container
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from volta3d.cohort.contract import Contract
+from volta3d.cohort.store import Cohort
+from volta3d.config import PrepareConfig
+from volta3d.errors import CohortError
+from volta3d.prepare import prepare
+from volta3d.prepare.findings import Finding
+from volta3d.prepare.parallel import outcomes
+from volta3d.prepare.piece import Outcome, make_piece
+from volta3d.prepare.scan import Scan
+
+SMALL = PrepareConfig(size=16, spacing=3)
+Bids = Callable[..., Path]
+
+
+def same_cohorts(first: Cohort, second: Cohort) -> None:
+    """Equal in every byte that means something."""
+    assert first.hash() == second.hash() and first.scan_ids == second.scan_ids
+    for index in range(len(first)):
+        np.testing.assert_array_equal(first.volume(index), second.volume(index))
+        np.testing.assert_array_equal(first.affine(index), second.affine(index))
+        mine, theirs = first.label(index), second.label(index)
+        assert mine is not None and theirs is not None
+        np.testing.assert_array_equal(mine, theirs)
+
+
+SLOWED = """
+import sys, time
+from pathlib import Path
+from volta3d.config import PrepareConfig
+from volta3d.prepare import piece, prepare
+
+real = piece.prepare_source
+def slowly(*args):
+    found = real(*args)
+    time.sleep(0.3)
+    return found
+piece.prepare_source = slowly
+prepare([Path(sys.argv[1])], Path(sys.argv[2]), config=PrepareConfig(size=16, spacing=3))
+"""
+
+
+def finished(out: Path) -> list[str]:
+    """The pieces that are complete."""
+    return [p.name for p in (out / ".work/pieces").glob("*") if not p.name.startswith(".")]
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_F20_killed_no_partial_scan_is_accepted_and_a_rerun_does_only_what_is_missing(
+    tmp_path: Path, bids: Bids, after: int
+) -> None:
+    root, out = bids(5), tmp_path / "c"
+    child = subprocess.Popen([sys.executable, "-c", SLOWED, str(root), str(out)])
+    deadline = time.monotonic() + 120
+    while len(finished(out)) < after and time.monotonic() < deadline and child.poll() is None:
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    done = len(finished(out))
+    assert after <= done < 5
+    with pytest.raises(CohortError, match=r"run the same volta3d prepare command again"):
+        Cohort.open(out)
+    # as if it had died in the middle of writing a piece
+    (out / ".work/pieces/.partial-abc-1234").mkdir()
+    result = prepare([root], out, config=SMALL)
+    assert (result.prepared, result.skipped) == (5 - done, done)
+    assert not (out / ".work").exists()
+    prepare([root], tmp_path / "whole", config=SMALL)
+    same_cohorts(Cohort.open(out), Cohort.open(tmp_path / "whole"))
+
+
+def test_a_rerun_does_nothing_and_a_new_scan_is_added(tmp_path: Path, bids: Bids) -> None:
+    root, out = bids(3), tmp_path / "c"
+    one = root / "sub-03/anat/sub-03_T1w.nii.gz"
+    kept = one.read_bytes()
+    one.unlink()
+    assert prepare([root], out, config=SMALL).prepared == 2
+    before = (out / "contract.yaml").stat().st_mtime_ns
+    assert prepare([root], out, config=SMALL).skipped == 2
+    assert (out / "contract.yaml").stat().st_mtime_ns == before
+    one.write_bytes(kept)
+    result = prepare([root], out, config=SMALL)
+    assert (result.prepared, result.skipped) == (1, 2)
+
+
+def test_progress_counts_every_scan_once(tmp_path: Path, bids: Bids) -> None:
+    told: list[tuple[int, int]] = []
+    prepare([bids(3)], tmp_path / "c", config=SMALL, progress=lambda *n: told.append(n))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def dies_on_two(scan: Scan, contract: Contract, pieces: Path, known: Container[str]) -> Outcome:
+    """A worker that the system ends, as it does for want of memory."""
+    if "sub-02" in scan.scan_id:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return make_piece(scan, contract, pieces, known)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:A worker stopped:UserWarning")
+def test_F10_a_scan_that_ends_its_worker_is_quarantined_alone(tmp_path: Path) -> None:
+    scans = [Scan(tmp_path / f"sub-{k:02d}.nii", f"sub-{k:02d}", str(k)) for k in range(4)]
+    for scan in scans:
+        scan.source.write_bytes(b"")
+    pieces = tmp_path / "pieces"
+    pieces.mkdir()
+    contract = Contract(size=16)
+    found = dict(outcomes(scans, contract, pieces, workers=2, make=dies_on_two))
+    codes = [found[i].refused for i in range(4)]
+    assert all(isinstance(finding, Finding) for finding in codes)
+    wanted = ["empty-file", "empty-file", "worker-died", "empty-file"]
+    assert [f.code for f in codes if f is not None] == wanted
