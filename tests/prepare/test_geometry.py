@@ -14,9 +14,9 @@ from scipy import ndimage
 from volta3d.cohort.contract import Contract
 from volta3d.prepare.checks import voxel_sizes
 from volta3d.prepare.findings import Refused
-from volta3d.prepare.foreground import COARSE_MM, find_foreground, otsu
-from volta3d.prepare.geometry import mapping_to, plan_grid, same_grid, to_ras
-from volta3d.prepare.resample import blur, resample, resample_nearest
+from volta3d.prepare.foreground import COARSE_MM, _filled, _opened, find_foreground, of_mask, otsu
+from volta3d.prepare.geometry import as_float, mapping_to, plan_grid, same_grid, to_ras
+from volta3d.prepare.resample import apply_along_axes, blur, resample, resample_nearest
 from volta3d.prepare.volume import prepare_scan
 
 Make = Callable[..., Path]
@@ -97,18 +97,31 @@ def test_X16_every_voxel_keeps_its_world_position_within_a_hundredth_of_a_mm(
         assert np.abs(moved[inner] - wanted[inner][..., axis]).max() < 0.01
 
 
-def test_X16_a_landmark_keeps_its_world_position(tmp_path: Path, nifti: Make) -> None:
+@pytest.mark.parametrize("fit", ["resize", "pad", "none"])
+def test_X16_a_landmark_keeps_its_world_position_there_and_back(
+    tmp_path: Path, nifti: Make, fit: str
+) -> None:
     shape, at = (50, 54, 46), np.array([9.0, -14.0, 16.0])
     affine = oblique(5, (1.4, 1.2, 1.6), shape)
     world = np.stack(np.indices(shape), axis=-1) @ affine[:3, :3].T + affine[:3, 3]
     blob = 1000 * np.exp(-((world - at) ** 2).sum(axis=-1) / (2 * 6.0**2))
     path = nifti(tmp_path / "a.nii", blob.astype(np.float32), affine)
-    contract = Contract(size=48, spacing=1.5, fit="pad", percentiles=(0, 100))
+    size = 80 if fit == "none" else 48
+    contract = Contract(size=size, spacing=1.5, fit=fit, percentiles=(0, 100))  # type: ignore[arg-type]
     prepared = prepare_scan(path, contract)
-    weight = prepared.volume.astype(np.float64)
-    centre = np.array([(weight * i).sum() for i in np.indices(weight.shape)]) / weight.sum()
-    found = prepared.affine @ [*centre, 1]
-    assert np.abs(found[:3] - at).max() < 0.01
+    assert centroid(prepared.volume, prepared.affine) == pytest.approx(at, abs=0.01)
+    # back onto the native grid, as predictions are
+    there = mapping_to(prepared.affine, affine)
+    native = resample(prepared.volume, there, shape, outside=0.0)
+    assert centroid(native, affine) == pytest.approx(at, abs=0.01)
+
+
+def centroid(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """The centre of mass in world mm."""
+    weight = volume.astype(np.float64)
+    voxel = [(weight * i).sum() / weight.sum() for i in np.indices(weight.shape)]
+    where: np.ndarray = (affine @ [*voxel, 1])[:3]
+    return where
 
 
 def test_both_resamplers_are_one() -> None:
@@ -217,6 +230,48 @@ def test_N30_label_grids_are_compared_in_millimetres() -> None:
     assert not same_grid(affine, shifted, shape, shape)
     assert not same_grid(affine, flipped, shape, shape)
     assert not same_grid(affine, affine, shape, (20, 20, 21))
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float64, ">i2"])
+def test_as_float_copies_every_order_of_axes(dtype: str) -> None:
+    data = np.random.default_rng(0).integers(-99, 99, (5, 6, 7)).astype(dtype)
+    for stored in (np.asfortranarray(data), np.ascontiguousarray(data)):
+        for turn in ORIENTATIONS:
+            view = nib.apply_orientation(stored, turn)
+            copy = as_float(view)
+            assert copy.dtype == np.float32 and copy.flags.c_contiguous
+            np.testing.assert_array_equal(copy, view)
+
+
+def test_banded_products_are_the_whole_products() -> None:
+    rng = np.random.default_rng(0)
+    data = rng.random((23, 40, 51), dtype=np.float32)
+    bands = []
+    for n, m in zip(data.shape, (7, 33, 70), strict=True):
+        at = np.linspace(-3, n + 2, m)  # the outermost rows are empty
+        bands.append(np.maximum(0, 2 - np.abs(at[:, None] - np.arange(n))))
+    found = apply_along_axes(data, bands, offset=0.25)
+    shifted = data.astype(np.float64) - 0.25
+    wanted = np.einsum("ai,bj,ck,ijk->abc", *bands, shifted, optimize=True)
+    np.testing.assert_allclose(found, wanted, atol=2e-5)  # fp32
+    assert not any(found[0].ravel())
+
+
+def test_the_parts_of_the_foreground_equal_scipy_s() -> None:
+    rng = np.random.default_rng(0)
+    for trial in range(30):
+        shape = tuple(rng.integers(1, 24, 3))
+        noise = rng.random(shape)
+        mask = (noise if trial % 3 else ndimage.gaussian_filter(noise, 1.2)) > rng.uniform(0.4, 0.6)
+        np.testing.assert_array_equal(_opened(mask), ndimage.binary_opening(mask))
+        np.testing.assert_array_equal(_filled(mask), ndimage.binary_fill_holes(mask))
+        if mask.any():
+            affine = np.vstack([rng.normal(size=(3, 4)), [0, 0, 0, 1]])
+            found = of_mask(mask, affine)
+            centres = np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3]
+            half = np.abs(affine[:3, :3]).sum(axis=1) / 2
+            np.testing.assert_allclose(found.low, centres.min(axis=0) - half, atol=1e-12)
+            np.testing.assert_allclose(found.high, centres.max(axis=0) + half, atol=1e-12)
 
 
 def test_to_ras_moves_no_voxel_in_the_world(head: tuple[np.ndarray, np.ndarray]) -> None:

@@ -37,6 +37,32 @@ def test_range_runs_between_the_percentiles_of_the_non_zero_voxels() -> None:
     assert scaled.min() == 0 and scaled.max() == 1 and findings == []
 
 
+@pytest.mark.parametrize("percentiles", [(0.05, 99.95), (0, 100), (1, 99), (25, 75), (49, 51)])
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint8, np.float64])
+def test_limits_are_exactly_numpy_s_percentiles(
+    dtype: type, percentiles: tuple[float, float]
+) -> None:
+    """The shortcut through the tails orders a part of the values and must not show."""
+    rng = np.random.default_rng(0)
+    kinds = [
+        rng.gamma(2, 20, 200_000),
+        rng.normal(0, 50, 30_000),
+        np.sort(rng.gamma(2, 20, 150_000)),  # a sample of sorted values is not a random one
+        np.where(rng.random(200_000) < 0.97, 0, rng.gamma(2, 20, 200_000)),
+        rng.integers(0, 5, 3_000),
+        np.array([0, 0, 3, 0, 7]),
+    ]
+    for values in kinds:
+        data = np.clip(values, *((0, 255) if dtype is np.uint8 else (-999, 999))).astype(dtype)
+        known = data[data != 0].astype(np.float32)
+        low, high = np.percentile(known, percentiles)
+        if low < high:
+            assert limits(data, percentiles)[:2] == (low, high)
+        else:
+            with pytest.raises(Refused, match="constant"):
+                limits(data, percentiles)
+
+
 def test_zscore_has_mean_0_and_deviation_1_over_the_foreground(
     tmp_path: Path, nifti: Make, head: HEAD
 ) -> None:

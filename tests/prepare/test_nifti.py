@@ -51,6 +51,29 @@ def test_both_versions_and_byte_orders(
     np.testing.assert_array_equal(read_nifti(tmp_path / "a.nii.gz").data, head[0])
 
 
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32, np.float64, ">f8"])
+def test_narrow_reads_wide_types_as_float32_block_by_block(
+    tmp_path: Path, nifti: Make, monkeypatch: pytest.MonkeyPatch, dtype: str, name: str
+) -> None:
+    monkeypatch.setattr(reader, "BLOCK", 100)
+    data = (np.arange(7 * 8 * 9).reshape(7, 8, 9) * 1.5).astype(dtype)
+    path = nifti(tmp_path / name, data, np.eye(4))
+    wide, narrow = read_nifti(path), read_nifti(path, narrow=True)
+    assert narrow.data.dtype == (np.int16 if dtype is np.int16 else np.float32)
+    np.testing.assert_array_equal(narrow.data, wide.data)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(Refused, match="truncated"):
+        read_nifti(path, narrow=True)
+
+
+def test_many_gzip_members_are_one_stream(tmp_path: Path, nifti: Make, head: tuple) -> None:
+    raw = nifti(tmp_path / "a.nii", *head).read_bytes()
+    parts = [gzip.compress(raw[:1000]), gzip.compress(raw[1000:])]
+    (tmp_path / "b.nii.gz").write_bytes(b"".join(parts))
+    np.testing.assert_array_equal(read_nifti(tmp_path / "b.nii.gz").data, head[0])
+
+
 def test_slope_and_intercept(tmp_path: Path, nifti: Make, head: tuple) -> None:
     image = read_nifti(nifti(tmp_path / "a.nii", *head, scl_slope=0.5, scl_inter=-3))
     np.testing.assert_allclose(image.data, head[0] * 0.5 - 3)
