@@ -329,3 +329,27 @@ def test_the_choice_among_several_outputs_is_recorded(tmp_path: Path, dicom: Mod
 
 def test_the_room_says_what_it_offers() -> None:
     assert all(hasattr(room, name) for name in room.__all__)
+
+
+def test_the_staged_files_hold_geometry_and_voxels_and_nothing_else(
+    tmp_path: Path, dicom: ModuleType
+) -> None:
+    from volta3d.prepare.dicom.geometry import stack
+    from volta3d.prepare.dicom.stage import stage
+
+    made = dicom.slices(plane="oblique", PatientID="A", PixelAspectRatio=["1", "1"])
+    series = only(dicom.write(tmp_path / "in", made))
+    planes = stack(series.frames, series.header.rows, series.header.columns)
+    (tmp_path / "staged").mkdir()
+    stage(series, planes, tmp_path / "staged")
+    for number, (data, values) in enumerate(zip(made, dicom.head(), strict=True), 1):
+        read = pydicom.dcmread(tmp_path / "staged" / f"{number}.dcm")
+        assert len(read) == 23 and "PatientID" not in read
+        np.testing.assert_array_equal(read.pixel_array, values)
+        # 1e-9: sixteen characters hold eleven digits of numbers below a thousand
+        np.testing.assert_allclose(read.ImagePositionPatient, data.ImagePositionPatient, atol=1e-9)
+        np.testing.assert_allclose(
+            read.ImageOrientationPatient, data.ImageOrientationPatient, atol=1e-9
+        )
+        assert list(read.PixelSpacing) == list(dicom.SPACING)
+        assert read.SpacingBetweenSlices == pytest.approx(dicom.GAP, abs=1e-9)

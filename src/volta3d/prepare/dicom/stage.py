@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,14 @@ import numpy as np
 from volta3d.prepare.dicom.files import Opener
 from volta3d.prepare.dicom.geometry import Stack
 from volta3d.prepare.dicom.header import EXPORT, NATIVE, Frame, quiet
+from volta3d.prepare.dicom.neutral import (
+    PIXELS,
+    Element,
+    dicom_file,
+    packed_pixels,
+    text,
+    whole,
+)
 from volta3d.prepare.dicom.series import Series
 from volta3d.prepare.findings import Finding, Refused
 
@@ -208,47 +217,43 @@ def _scaling(data: Any, index: int) -> tuple[float, float]:
 
 
 def _write(plane: Slice, frame: Frame, planes: Stack, number: int, path: Path) -> None:
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.encaps import encapsulate
-    from pydicom.uid import UID
-
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = UID(MR_IMAGE)
-    meta.MediaStorageSOPInstanceUID = UID(f"{SERIES}.{number + 1}")
-    meta.TransferSyntaxUID = UID(plane.syntax)
-    data = Dataset()
-    data.file_meta = meta
-    data.SOPClassUID, data.SOPInstanceUID = MR_IMAGE, meta.MediaStorageSOPInstanceUID
-    data.StudyInstanceUID, data.SeriesInstanceUID = STUDY, SERIES
-    data.FrameOfReferenceUID, data.Modality = PLACE, "MR"
-    data.SeriesNumber, data.AcquisitionNumber, data.InstanceNumber = 1, 1, number + 1
-    data.Rows, data.Columns = planes.shape[1], planes.shape[0]
-    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.PixelSpacing = [_decimal(v) for v in frame.spacing]
-    data.ImagePositionPatient = [_decimal(v) for v in frame.position]
-    data.ImageOrientationPatient = [_decimal(v) for v in planes.slots[0][0].orientation]
-    step = planes.affine[:3, 2]
-    data.SliceThickness = data.SpacingBetweenSlices = _decimal(float(np.linalg.norm(step)))
-    if plane.values is None:
-        bits = plane.bits
-        data.PixelData = encapsulate([plane.packed])
-        data["PixelData"].VR = "OB"
-        data["PixelData"].is_undefined_length = True
-    else:
+    step = float(np.linalg.norm(planes.affine[:3, 2]))
+    bits = plane.bits
+    if plane.values is not None:
         bits = (16, 16, 15, int(plane.values.dtype == np.int16))
-        data.PixelData = (
-            np.ascontiguousarray(plane.values).astype(plane.values.dtype, "C").tobytes()
-        )
-        data["PixelData"].VR = "OW"
-    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = bits
-    data.save_as(path, enforce_file_format=True)
+    elements: list[Element] = [
+        (0x00080016, "UI", text(MR_IMAGE)),
+        (0x00080018, "UI", text(f"{SERIES}.{number + 1}")),
+        (0x00080060, "CS", b"MR"),
+        (0x00180050, "DS", _decimals([step])),  # slice thickness
+        (0x00180088, "DS", _decimals([step])),  # spacing between slices
+        (0x0020000D, "UI", text(STUDY)),
+        (0x0020000E, "UI", text(SERIES)),
+        (0x00200011, "IS", b"1"),  # series, acquisition, instance
+        (0x00200012, "IS", b"1"),
+        (0x00200013, "IS", text(number + 1)),
+        (0x00200032, "DS", _decimals(frame.position)),
+        (0x00200037, "DS", _decimals(planes.slots[0][0].orientation)),
+        (0x00200052, "UI", text(PLACE)),
+        (0x00280002, "US", whole(1)),
+        (0x00280004, "CS", b"MONOCHROME2"),
+        (0x00280010, "US", whole(planes.shape[1])),
+        (0x00280011, "US", whole(planes.shape[0])),
+        (0x00280030, "DS", _decimals(frame.spacing)),
+        *((0x00280100 + k, "US", whole(value)) for k, value in enumerate(bits)),
+    ]
+    if plane.values is not None:
+        stored = plane.values.astype(plane.values.dtype.newbyteorder("<"))
+        path.write_bytes(dicom_file([*elements, (PIXELS, "OW", stored.tobytes())], plane.syntax))
+    else:
+        path.write_bytes(dicom_file(elements, plane.syntax) + packed_pixels(plane.packed))
 
 
-def _decimal(value: float) -> str:
-    """A number in the sixteen characters of a DICOM decimal string."""
+def _decimals(values: Sequence[float]) -> bytes:
+    """Numbers in the sixteen characters each of a DICOM decimal string."""
     from pydicom.valuerep import format_number_as_ds
 
-    return format_number_as_ds(float(value))
+    return "\\".join(format_number_as_ds(float(v)) for v in values).encode("ascii")
 
 
 def _conflict(planes: Stack) -> Refused:
