@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,10 +162,15 @@ print(peak() * 1024)
 """
 
 
-def memory(scan: Path, work: Path, edge: int, size: int) -> list[dict[str, Any]]:
+CASES = (("int16", False), ("int16", True), ("float32", True))  # type, whether oblique
+
+
+def memory(
+    scan: Path, work: Path, edge: int, size: int, cases: Sequence[tuple[str, bool]] = CASES
+) -> list[dict[str, Any]]:
     """Claims on the peak of a worker's memory, on parallel and oblique grids."""
     claims = []
-    for dtype, oblique in (("int16", False), ("int16", True), ("float32", True)):
+    for dtype, oblique in cases:
         slant = "oblique" if oblique else "parallel"
         huge = make_huge(work / f"huge-{edge}-{dtype}-{slant}.nii.gz", scan, edge, dtype, oblique)
         with tempfile.TemporaryDirectory(dir=work) as pieces:
