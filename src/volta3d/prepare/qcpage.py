@@ -50,6 +50,7 @@ def page(
     for row in noticed:
         by_scan.setdefault(str(row["scan_id"]), []).append(row)
     scans = [_scan(row, by_scan) for row in _records(participants)]
+    scans.sort(key=lambda scan: [*LEVELS, "none"].index(scan["level"]))  # what to look at first
     rows = sorted(noticed, key=lambda r: (LEVELS.index(r["level"]), r["code"], r["scan_id"]))
     return _template().render(
         contract=contract,
