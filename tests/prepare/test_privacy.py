@@ -24,8 +24,8 @@ from volta3d.cohort.store import Cohort
 from volta3d.errors import ConfigError, UsageError, VoltaError
 from volta3d.prepare import prepare, privacy
 from volta3d.prepare.dicom import header as header_room
-from volta3d.prepare.dicom import stage as stage_room
 from volta3d.prepare.dicom import survey
+from volta3d.prepare.dicom import voxels as voxels_room
 from volta3d.prepare.dicom.conversion import convert
 from volta3d.prepare.findings import Finding
 
@@ -293,7 +293,7 @@ def test_P5_what_leaves_a_header_is_an_allow_list(tmp_path: Path, dicom: ModuleT
     assert tainted_series.acquisition.keys() <= series.acquisition.keys()
     # nothing is read that is not on the list
     assert len(header_room.TAGS) == len(set(header_room.TAGS)) == 45
-    assert set(stage_room.TAGS) - {"PixelData"} <= set(header_room.TAGS)
+    assert set(voxels_room.TAGS) - {"PixelData"} <= set(header_room.TAGS)
 
 
 def test_P6_the_key_decides_and_stays_outside(tmp_path: Path, nifti: Callable[..., Path]) -> None:

@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Any, BinaryIO
 
 from volta3d.prepare.dicom.files import Located
+from volta3d.prepare.dicom.values import either, first, get, number, text, texts, whole
 from volta3d.prepare.dicom.vocabulary import hints, image_words, manufacturer, model
 from volta3d.prepare.findings import Refused
 
@@ -160,50 +161,50 @@ def transfer_syntax(stream: BinaryIO) -> str:
 
 
 def _header(data: Any, syntax: str, located: Located) -> Header | None:
-    rows, columns = _whole(data, "Rows"), _whole(data, "Columns")
-    sop_class = _text(data, "SOPClassUID")
+    rows, columns = whole(data, "Rows"), whole(data, "Columns")
+    sop_class = text(data, "SOPClassUID")
     if rows <= 0 or columns <= 0:
         return None
     described = " ".join(
-        _text(data, k)
+        text(data, k)
         for k in ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
     )
-    sequence = " ".join(_texts(data, "ScanningSequence") + _texts(data, "EchoPulseSequence"))
-    common = _first(data, "SharedFunctionalGroupsSequence")
-    timing = _first(common, "MRTimingAndRelatedParametersSequence")
+    sequence = " ".join(texts(data, "ScanningSequence") + texts(data, "EchoPulseSequence"))
+    common = first(data, "SharedFunctionalGroupsSequence")
+    timing = first(common, "MRTimingAndRelatedParametersSequence")
     return Header(
-        series=_hash(_text(data, "SeriesInstanceUID")),
-        study=_hash(_text(data, "StudyInstanceUID")),
-        person=_hash(*(_text(data, k) for k in ("PatientID", "PatientName", "PatientBirthDate"))),
-        moment=_text(data, "StudyDate") + _text(data, "StudyTime"),
+        series=_hash(text(data, "SeriesInstanceUID")),
+        study=_hash(text(data, "StudyInstanceUID")),
+        person=_hash(*(text(data, k) for k in ("PatientID", "PatientName", "PatientBirthDate"))),
+        moment=text(data, "StudyDate") + text(data, "StudyTime"),
         sop_class=sop_class,
-        modality=_text(data, "Modality"),
-        words=image_words(_texts(data, "ImageType")),
+        modality=text(data, "Modality"),
+        words=image_words(texts(data, "ImageType")),
         hints=hints(described, sequence),
         transfer_syntax=syntax,
         rows=rows,
         columns=columns,
-        samples=_whole(data, "SamplesPerPixel", 1),
-        photometric=_text(data, "PhotometricInterpretation").upper(),
-        bits=_whole(data, "BitsAllocated", 16),
-        burned_in=_text(data, "BurnedInAnnotation").upper() == "YES",
-        lossy=_text(data, "LossyImageCompression") == "01",
-        contrast=bool(_text(data, "ContrastBolusAgent")),
-        sex={"M": "M", "F": "F"}.get(_text(data, "PatientSex").upper(), ""),
+        samples=whole(data, "SamplesPerPixel", 1),
+        photometric=text(data, "PhotometricInterpretation").upper(),
+        bits=whole(data, "BitsAllocated", 16),
+        burned_in=text(data, "BurnedInAnnotation").upper() == "YES",
+        lossy=text(data, "LossyImageCompression") == "01",
+        contrast=bool(text(data, "ContrastBolusAgent")),
+        sex={"M": "M", "F": "F"}.get(text(data, "PatientSex").upper(), ""),
         age=_age(data),
-        repetition_time=_either(_number(data, "RepetitionTime"), _number(timing, "RepetitionTime")),
-        inversion_time=_number(data, "InversionTime"),
-        flip_angle=_either(_number(data, "FlipAngle"), _number(timing, "FlipAngle")),
-        field_strength=_number(data, "MagneticFieldStrength"),
-        manufacturer=manufacturer(_text(data, "Manufacturer")),
-        model=model(_text(data, "ManufacturerModelName")),
+        repetition_time=either(number(data, "RepetitionTime"), number(timing, "RepetitionTime")),
+        inversion_time=number(data, "InversionTime"),
+        flip_angle=either(number(data, "FlipAngle"), number(timing, "FlipAngle")),
+        field_strength=number(data, "MagneticFieldStrength"),
+        manufacturer=manufacturer(text(data, "Manufacturer")),
+        model=model(text(data, "ManufacturerModelName")),
         frames=tuple(_frames(data, common, located)),
     )
 
 
 def _frames(data: Any, common: Any, located: Located) -> Iterator[Frame]:
-    instance = _whole(data, "InstanceNumber")
-    count = max(_whole(data, "NumberOfFrames", 1), 1)
+    instance = whole(data, "InstanceNumber")
+    count = max(whole(data, "NumberOfFrames", 1), 1)
     own = getattr(data, "PerFrameFunctionalGroupsSequence", None) or []
     if count > MAX_FRAMES or (own and len(own) != count):
         raise Refused("bad-dicom", "The number of frames is impossible", EXPORT)
@@ -221,7 +222,7 @@ def _frames(data: Any, common: Any, located: Located) -> Iterator[Frame]:
             spacing=_shared(spacing),
             echo_time=_vector(data, groups, "MREchoSequence", "EffectiveEchoTime", 1)[0]
             if own
-            else _number(data, "EchoTime"),
+            else number(data, "EchoTime"),
             instance=index + 1 if own else instance,
         )
 
@@ -233,8 +234,8 @@ def _shared(numbers: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _vector(data: Any, groups: list[Any], macro: str, name: str, n: int) -> tuple[float, ...]:
-    for place in [_first(group, macro) for group in groups] + [data]:
-        value = _get(place, name)
+    for place in [first(group, macro) for group in groups] + [data]:
+        value = get(place, name)
         if value is not None:
             try:
                 numbers = [float(v) for v in (value if n > 1 else [value])]
@@ -246,61 +247,15 @@ def _vector(data: Any, groups: list[Any], macro: str, name: str, n: int) -> tupl
     return (math.nan,) * n
 
 
-def _first(data: Any, name: str) -> Any:
-    """The first item of a sequence, or None."""
-    items = _get(data, name)
-    try:
-        return items[0] if items else None
-    except (TypeError, IndexError, KeyError):
-        return None
-
-
-def _get(data: Any, name: str) -> Any:
-    """A value, None when it is missing or malformed."""
-    try:
-        return None if data is None else data.get(name)
-    except Exception:  # conversion of a malformed value
-        return None
-
-
-def _text(data: Any, name: str) -> str:
-    value = _get(data, name)
-    return "" if value is None else str(value).strip("\0 ")
-
-
-def _texts(data: Any, name: str) -> list[str]:
-    value = _get(data, name)
-    if value is None or isinstance(value, str):
-        return [value] if value else []
-    return [str(v) for v in value] if hasattr(value, "__iter__") else [str(value)]
-
-
-def _number(data: Any, name: str) -> float:
-    try:
-        number = float(_get(data, name))
-    except (TypeError, ValueError):
-        return math.nan
-    return number if math.isfinite(number) else math.nan
-
-
-def _either(first: float, second: float) -> float:
-    return second if math.isnan(first) else first
-
-
-def _whole(data: Any, name: str, default: int = 0) -> int:
-    number = _number(data, name)
-    return default if math.isnan(number) else int(number)
-
-
 def _age(data: Any) -> float:
     """Years: the header's age, else from the dates, which are then forgotten."""
-    text = _text(data, "PatientAge").upper()
-    per_year = {"Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25}.get(text[-1:])
-    if per_year and text[:-1].isdigit():
-        return round(int(text[:-1]) / per_year, 2)
+    given = text(data, "PatientAge").upper()
+    per_year = {"Y": 1.0, "M": 12.0, "W": 52.18, "D": 365.25}.get(given[-1:])
+    if per_year and given[:-1].isdigit():
+        return round(int(given[:-1]) / per_year, 2)
     try:
         born, seen = (
-            date.fromisoformat(_text(data, k)[:8]) for k in ("PatientBirthDate", "StudyDate")
+            date.fromisoformat(text(data, k)[:8]) for k in ("PatientBirthDate", "StudyDate")
         )
     except ValueError:
         return math.nan
