@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from volta3d.cli import app
 from volta3d.cohort.store import Cohort
 from volta3d.config import PretrainConfig
 from volta3d.errors import CheckpointError, CohortError
@@ -53,7 +55,7 @@ def test_batches_hold_who_is_left_however_they_are_read(
     adni: Cohort, harp: Cohort, tiny: Tiny
 ) -> None:
     scans = Scans.open([adni.path], tiny(), "cpu", [harp.path])  # type: ignore[arg-type]
-    streamed = Scans([adni], excluded=scans.excluded, load=False)
+    streamed = Scans([adni], excluded=scans.excluded, keep="stream")
     whole = Scans([adni])
     assert (len(scans), scans.resident, streamed.resident) == (3, True, False)
     for held in (scans, streamed):
@@ -68,3 +70,16 @@ def test_excluding_everybody_is_refused_before_anything_is_written(
     with pytest.raises(CohortError, match="Nobody is left"):
         pretrain([adni.path], tmp_path / "run", tiny(), exclude=[adni.path])
     assert not (tmp_path / "run").exists()
+
+
+def test_L2_the_command_leaves_people_out_and_says_how_many(
+    adni: Cohort, harp: Cohort, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    call = ["pretrain", str(adni.path), "--out", str(run), "--preset", "smoke"]
+    call += ["--exclude", str(harp.path)]
+    for key in ("epochs=1", "views.global_size=16", "views.local_size=8", "views.downsample=1"):
+        call += ["--set", key]
+    done = CliRunner().invoke(app, call)
+    assert done.exit_code in (0, 3), done.output  # a run of one step may ring
+    assert "1 scans left out" in done.stdout

@@ -30,12 +30,18 @@ def pretrain(
 ) -> None:
     """Cohorts to a pretrained encoder: OUT/encoder, with everything logged beside it."""
     from volta3d.config import load_pretrain
+    from volta3d.files import read_json
     from volta3d.pretrain.loop import pretrain as run
 
     config = load_pretrain(preset, assignments or [])
+    if exclude:
+        say("Looking for the people of the cohorts to exclude, by names and pictures")
     with Steps("pretrain", "steps") as steps:
         result = run(cohorts, out, config, exclude=exclude or [], resume=resume, notify=steps)
     say(f"{result.encoder}: trained for {result.step} steps")
+    if exclude:
+        left_out = read_json(out / "cohort.json")["excluded"]["scans"]
+        say(f"  {len(left_out)} scans left out: {out / 'cohort.json'} says which and why")
     for line in learnt(result.first, result.last):
         say(line)
     if result.alarms:
