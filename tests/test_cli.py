@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from volta3d.phantom import generate
 COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
 IN_ORDER = [
     "prepare", "inspect", "audit", "doctor", "pretrain", "embed", "probe", "classify", "segment",
-    "predict", "evaluate", "report", "demo",
+    "predict", "evaluate", "report", "study", "demo",
 ]  # fmt: skip
 
 
@@ -48,6 +49,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``my-bids``, the raw data of the examples."""
     folder = tmp_path_factory.mktemp("workspace")
     generate(folder / "my-bids", subjects=12, spacing=4.0)
+    shutil.copy(Path(__file__).parent / "study" / "tiny.yaml", folder)
     return folder
 
 
@@ -68,7 +70,9 @@ def test_O4_the_examples_run(command: str, workspace: Path) -> None:
     """In the order of the pipeline, so that each finds what the one before made."""
     done = volta3d(*example_of(command), cwd=workspace)
     # 3: a run of seconds on twelve scans may ring, which is what alarms are for
-    assert done.returncode in ((0, 3) if command in ("pretrain", "demo") else (0,)), done.stderr
+    assert done.returncode in ((0, 3) if command in ("pretrain", "study", "demo") else (0,)), (
+        done.stderr
+    )
     assert "Traceback" not in done.stderr
     if command == "inspect":
         assert json.loads(done.stdout)["sound"] is True

@@ -14,11 +14,31 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from volta3d.cli import downstream, features, scans, segmentation, show, training
+from volta3d.cli import downstream, features, scans, segmentation, show, training, whole
 from volta3d.cli.app import app
 from volta3d.errors import VoltaError
 
-__all__ = ["app", "downstream", "features", "main", "scans", "segmentation", "show", "training"]
+__all__ = [
+    "app",
+    "downstream",
+    "features",
+    "main",
+    "scans",
+    "segmentation",
+    "show",
+    "training",
+    "whole",
+]
+    "app",
+    "downstream",
+    "features",
+    "main",
+    "scans",
+    "segmentation",
+    "show",
+    "training",
+    "whole",
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,8 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(given, standalone_mode=True)
     except VoltaError as error:
         _fail(error.paragraph(), error.exit_code, debug)
-    except KeyboardInterrupt:
-        _fail("Interrupted. Run the command again to go on; finished parts are kept.", 1, debug)
     except BrokenPipeError:
         os._exit(1)  # the reader left; nothing more can be said
     except Exception as error:

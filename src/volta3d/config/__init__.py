@@ -32,6 +32,7 @@ from volta3d.config.segment import (
     load_segment,
     segment_presets,
 )
+from volta3d.config.study import StudyConfig, load_study, studies
 
 __all__ = [
     "AugmentConfig",
@@ -46,6 +47,7 @@ __all__ = [
     "PrepareConfig",
     "PretrainConfig",
     "SegmentConfig",
+    "StudyConfig",
     "TuneConfig",
     "UnetConfig",
     "UnetrConfig",
@@ -55,7 +57,9 @@ __all__ = [
     "load_classify",
     "load_pretrain",
     "load_segment",
+    "load_study",
     "parse_yaml",
     "presets",
     "segment_presets",
+    "studies",
 ]

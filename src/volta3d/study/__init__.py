@@ -1,0 +1,5 @@
+"""The paper's whole grid as one resumable command."""
+
+from volta3d.study.run import StudyResult, study
+
+__all__ = ["StudyResult", "study"]
