@@ -11,7 +11,8 @@ import pytest
 import zarr
 
 from volta3d.cohort.store import Cohort
-from volta3d.config import PretrainConfig, build
+from volta3d.config import PretrainConfig, build, load_classify
+from volta3d.downstream.classify import classify
 from volta3d.downstream.embed import embed
 from volta3d.downstream.encoder import load_encoder
 from volta3d.downstream.inspect import inspect, render
@@ -133,3 +134,26 @@ def test_nothing_and_nothing_known(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("hello")
     with pytest.raises(VoltaError, match="Not a file"):
         inspect(tmp_path / "note.txt")
+
+
+def test_a_run_of_classify_its_model_and_its_predictions(
+    signal_cohort: Cohort, encoder_folder: Path, tmp_path: Path
+) -> None:
+    config = load_classify("small", ["epochs=1", "folds=2"])
+    run = tmp_path / "run"
+    classify(signal_cohort.path, "sex", [f"a={encoder_folder}", "v=volume"], run, config)
+    found = inspect(run)
+    assert found["kind"] == "task run" and found["sound"], found
+    assert found["facts"]["arms"] == found["facts"]["models"] == ["a", "v"]
+    for arm in ("a", "v"):
+        found = inspect(run / "arms" / arm / "model")
+        assert found["kind"] == "model" and found["sound"], found
+        assert found["facts"]["labels"] == ["F", "M"]
+    found = inspect(run / "predictions.parquet")
+    assert found["kind"] == "predictions" and found["sound"] and found["facts"]["scans"] == 30
+    assert "predictions" in render(found)
+    (run / "arms" / "a" / "model" / "model.safetensors").write_bytes(b"")
+    assert not inspect(run / "arms" / "a" / "model")["sound"]
+    (run / "predictions.parquet").unlink()
+    found = inspect(run)
+    assert not found["sound"] and "--resume" in found["problems"][0]["fix"]

@@ -14,6 +14,7 @@ import yaml
 
 from volta3d.cohort.store import CONTRACT, QUARANTINE, Cohort
 from volta3d.config import PretrainConfig, build
+from volta3d.downstream import inspect_task
 from volta3d.downstream.encoder import load_encoder
 from volta3d.errors import VoltaError
 from volta3d.prepare.checks import voxel_sizes
@@ -34,13 +35,13 @@ def inspect(path: Path | str) -> dict[str, Any]:
     """Find out what ``path`` is and check all of it.
 
     Args:
-        path: a cohort, run or encoder folder, a checkpoint, a NIfTI scan, a table that ``embed``
-            wrote, or a folder of raw scans.
+        path: a cohort, run, encoder or model folder, a checkpoint, a NIfTI scan, a table that
+            ``embed`` or ``classify`` wrote, or a folder of raw scans.
 
     Returns:
-        ``path``; ``kind``: cohort, run, encoder, checkpoint, scan, features or scans; ``sound``:
-        whether it can be used as it is; ``problems``: mappings with ``what``, ``where`` and
-        ``fix``; ``facts``: what there is to know, plain JSON types.
+        ``path``; ``kind``: cohort, run, task run, encoder, model, checkpoint, scan, features,
+        predictions or scans; ``sound``: whether it can be used as it is; ``problems``: mappings
+        with ``what``, ``where`` and ``fix``; ``facts``: what there is to know, plain JSON types.
 
     Raises:
         VoltaError: nothing is there, or nothing that volta3d knows.
@@ -69,6 +70,8 @@ def _kind(path: Path) -> tuple[str, Callable[[Path], Examination]]:
     if path.is_file():
         if is_nifti(path):
             return "scan", _scan
+        if path.suffix == ".parquet" and inspect_task.is_predictions(path):
+            return "predictions", inspect_task.predictions
         if path.suffix == ".parquet":
             return "features", _features
         if any_dicom(path):
@@ -83,8 +86,12 @@ def _kind(path: Path) -> tuple[str, Callable[[Path], Examination]]:
         return "cohort", _cohort
     if {"state.json", "optimizer.safetensors"} & named:
         return "checkpoint", _checkpoint
+    if CONFIG in named and inspect_task.is_model(path):
+        return "model", inspect_task.model
     if {CONFIG, WEIGHTS} & named:
         return "encoder", _encoder
+    if "config.yaml" in named and inspect_task.is_task_run(path):
+        return "task run", inspect_task.task_run
     if {"metrics.jsonl", "config.yaml", "checkpoints"} & named:
         return "run", _run
     return "scans", _scans

@@ -64,6 +64,10 @@ def render(metrics: Mapping[str, Any]) -> str:
         text.append(f"{main} is undefined in {undefined} folds: they hold one class")
     if metrics.get("incomplete"):
         text.append(f"Not finished, so not shown: {'; '.join(metrics['incomplete'])}")
+    for arm, declared in metrics.get("arms", {}).items():
+        saw = declared.get("pretraining_saw", "none")
+        if "without labels" in saw:
+            text.append(f"{arm}: pretraining saw {saw}")
     text += _comparisons(metrics["comparisons"])
     text.append(f"From {metrics['predictions']}, sha256 {metrics['predictions_sha256'][:12]}...")
     return "\n".join(text)
