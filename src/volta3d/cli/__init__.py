@@ -29,16 +29,6 @@ __all__ = [
     "training",
     "whole",
 ]
-    "app",
-    "downstream",
-    "features",
-    "main",
-    "scans",
-    "segmentation",
-    "show",
-    "training",
-    "whole",
-]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
