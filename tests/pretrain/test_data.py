@@ -16,23 +16,57 @@ from volta3d.cohort.store import Cohort, write_cohort
 from volta3d.config import PretrainConfig
 from volta3d.errors import CohortError, UsageError, VoltaError
 from volta3d.pretrain.data import Scans
-from volta3d.pretrain.loop import pretrain
+from volta3d.pretrain.loop import Trainer, pretrain
 
 Make = Callable[..., Cohort]
 Tiny = Callable[..., PretrainConfig]
 
 
-def test_held_in_memory_or_streamed_the_batches_are_the_same(
-    make_cohort: Make, tmp_path: Path
+@pytest.mark.parametrize("downsample", [1, 2])
+def test_R5_held_in_memory_or_streamed_the_batches_are_the_same_bit_by_bit(
+    make_cohort: Make, tmp_path: Path, downsample: int
 ) -> None:
     cohorts = [make_cohort(tmp_path / "a", 3), make_cohort(tmp_path / "b", 2, seed=1)]
-    held = Scans(cohorts, downsample=2)
-    streamed = Scans(cohorts, downsample=2, load=False)
+    held = Scans(cohorts, downsample=downsample)
+    streamed = Scans(cohorts, downsample=downsample, keep="stream")
     assert held.resident and not streamed.resident
     for indices in ([0, 4, 2], np.array([3]), [1, 1]):
         assert torch.equal(held.batch(indices), streamed.batch(indices))
-    assert held.batch([0]).shape == (1, 1, 8, 8, 8)
+    edge = 16 // downsample
+    assert held.batch([0]).shape == (1, 1, edge, edge, edge)
     assert held.identity() == streamed.identity()
+    assert held.bytes == 5 * edge**3 * (2 if downsample == 1 else 4)
+    assert "held" in held.about() and "read from the store" in streamed.about()
+
+
+def test_zscored_cohorts_are_held_in_16_bit_too(tmp_path: Path) -> None:
+    volumes = np.random.default_rng(0).normal(size=(3, 16, 16, 16)).astype(np.float32)
+    contract = Contract(size=16, scaling="zscore", value_range=None, storage="float16")
+    people = pd.DataFrame({"scan_id": ["a", "b", "c"]})
+    cohort = write_cohort(tmp_path / "c", contract, volumes, people)
+    held, streamed = Scans([cohort]), Scans([cohort], keep="stream")
+    assert torch.equal(held.batch([0, 2, 1]), streamed.batch([0, 2, 1]))
+
+
+def test_every_stored_value_survives_being_held(tmp_path: Path) -> None:
+    volume = (np.arange(2**16, dtype=np.float32) / np.float32(2**16 - 1)).reshape(1, 64, 32, 32)
+    cubes = volume.repeat(2, 2).repeat(2, 3)
+    people = pd.DataFrame({"scan_id": ["all"]})
+    cohort = write_cohort(tmp_path / "c", Contract(size=64), cubes, people)
+    assert torch.equal(Scans([cohort]).batch([0]), Scans([cohort], keep="stream").batch([0]))
+
+
+def test_R5_resident_and_streamed_train_the_same_weights(
+    trainer: Callable[..., Trainer],
+) -> None:
+    states = []
+    for keep in ("resident", "stream"):
+        made = trainer(f"data={keep}")
+        assert made.scans.resident is (keep == "resident")
+        losses = [record["loss"] for record in made.epoch(0, 0)]
+        states.append((losses, made.distillation.state_dict()))
+    (losses, state), (others, other) = states
+    assert losses == others and all(torch.equal(state[name], other[name]) for name in state)
 
 
 def test_more_than_memory_allows_is_streamed(
@@ -74,7 +108,7 @@ def test_F14_a_scan_with_nan_is_named(tmp_path: Path, tiny: Tiny) -> None:
     stored[1, 3, 3, 3] = np.nan  # writing refuses it, so it comes from elsewhere
     with pytest.raises(CohortError, match="broken"):
         Scans([cohort])
-    streamed = Scans([cohort], load=False)
+    streamed = Scans([cohort], keep="stream")
     assert streamed.batch([0, 2]).isfinite().all()
     with pytest.raises(CohortError, match="broken"):
         streamed.batch([1])

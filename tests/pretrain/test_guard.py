@@ -15,7 +15,7 @@ from volta3d.cohort.store import Cohort
 from volta3d.config import PretrainConfig
 from volta3d.errors import Collapse
 from volta3d.objective.diagnostics import effective_rank, information, mean_offdiagonal_cosine
-from volta3d.pretrain.guard import alarms
+from volta3d.pretrain.guard import StepAlarms, alarms, knn_alarms
 from volta3d.pretrain.loop import pretrain
 
 SCANS, PROTOTYPES, WIDTH = 96, 32, 24
@@ -47,14 +47,14 @@ def test_silence_on_healthy_features() -> None:
 def test_F16_uniform_collapse_rings() -> None:
     _, features = healthy()
     uniform = torch.full((SCANS, PROTOTYPES), 1 / PROTOTYPES)
-    assert names(monitors(uniform, features)) == {"information", "teacher_entropy"}
+    assert names(monitors(uniform, features)) == {"information"}
 
 
 def test_F16_single_prototype_collapse_rings() -> None:
     _, features = healthy()
     one = torch.zeros(SCANS, PROTOTYPES)
     one[:, 5] = 1
-    assert names(monitors(one, features)) == {"information", "teacher_entropy"}
+    assert names(monitors(one, features)) == {"information"}
 
 
 def test_features_that_all_point_one_way_ring_unless_the_bottleneck_is_standardised() -> None:
@@ -71,9 +71,74 @@ def test_features_on_a_line_ring() -> None:
 
 
 def test_fewer_than_64_scans_and_undefined_values_say_nothing() -> None:
-    record = {"information": 0.0, "effective_rank": math.nan, "teacher_entropy": None}
+    record = {"information": 0.0, "effective_rank": math.nan, "mean_cosine": None}
     assert alarms(record, scans=63) == []
     assert {a.name for a in alarms(record, scans=64)} == {"information"}
+
+
+def test_few_directions_warn_and_fewer_than_two_stop() -> None:
+    assert {(a.name, a.level) for a in alarms({"effective_rank": 9.9}, scans=SCANS)} == {
+        ("effective_rank", "warn")
+    }
+    assert {(a.name, a.level) for a in alarms({"effective_rank": 1.9}, scans=SCANS)} == {
+        ("effective_rank", "stop")
+    }
+    assert alarms({"effective_rank": 10.1}, scans=SCANS) == []
+
+
+@pytest.mark.parametrize(
+    ("cls", "patch", "rings"),
+    [(0.019, 1.0, True), (0.021, 1.0, False), (0.0, 1.0, False), (0.01, 0.0, False)],
+)
+def test_a_cls_loss_that_moves_nothing_rings_unless_it_is_off(
+    cls: float, patch: float, rings: bool
+) -> None:
+    record = {"gradient_norms": {"cls": cls, "patch": patch, "reconstruction": 1.0}}
+    assert (names(record) == {"cls_to_patch_gradient"}) is rings
+
+
+def test_neighbours_that_know_less_than_before_training_ring() -> None:
+    before = {"knn": {"token": {"r": 0.5}, "token_within_data_sets": {"r": 0.4}}}
+    after = {"knn": {"token": {"r": 0.45}, "token_within_data_sets": {"r": 0.1}}}
+    found = knn_alarms(after, before, scans=SCANS)
+    assert [(a.name, a.level) for a in found] == [("knn_token_within_data_sets", "warn")]
+    assert knn_alarms(after, before, scans=63) == []
+    assert knn_alarms({"knn": {"token": {"r": None}}}, before, scans=SCANS) == []
+    assert knn_alarms(before, {}, scans=SCANS) == []
+
+
+def steps(
+    count: int, watch: StepAlarms | None = None, **values: float
+) -> tuple[list[str], StepAlarms]:
+    watch = watch or StepAlarms({}, prototypes=PROTOTYPES, scans=SCANS)
+    record = {"teacher_entropy": 0.5, "cls": 1.0, "cls_weight": 1.0, **values}
+    return [a.name for _ in range(count) for a in watch.see(record)], watch
+
+
+def test_F16_entropy_rings_after_50_steps_in_a_row_and_once() -> None:
+    assert steps(49, teacher_entropy=0.99)[0] == []
+    assert steps(120, teacher_entropy=0.99)[0] == ["teacher_entropy"]
+    assert steps(50, teacher_entropy=0.05)[0] == ["teacher_certainty"]
+    _, watch = steps(49, teacher_entropy=0.99)
+    steps(1, watch)  # one good step in between
+    assert steps(49, watch, teacher_entropy=0.99)[0] == []
+
+
+def test_F16_a_cls_loss_at_ln_k_rings_after_200_steps() -> None:
+    flat = math.log(PROTOTYPES) + 0.019
+    assert steps(199, cls=flat)[0] == []
+    assert steps(200, cls=flat)[0] == ["cls_flat"]
+    assert steps(200, cls=flat + 0.002)[0] == []
+
+
+def test_a_cls_loss_that_is_off_says_nothing_about_it() -> None:
+    assert steps(300, cls=math.log(PROTOTYPES), teacher_entropy=1.0, cls_weight=0.0)[0] == []
+
+
+def test_R9_steps_are_counted_on_after_a_resume() -> None:
+    _, first = steps(30, teacher_entropy=0.99)
+    resumed = StepAlarms(dict(first.hits), prototypes=PROTOTYPES, scans=SCANS)
+    assert steps(20, resumed, teacher_entropy=0.99)[0] == ["teacher_entropy"]
 
 
 @pytest.fixture(scope="module")

@@ -117,7 +117,16 @@ class MonitorConfig(Config):
     alarm_after_epochs: Count = 20  # a fresh network is always in alarm
 
 
-FREE = ("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "device", "workers")
+FREE = (
+    "checkpoint_minutes",
+    "checkpoint_steps",
+    "keep_checkpoints",
+    "device",
+    "workers",
+    "data",
+    "checkpointing",
+    "compile",
+)
 
 
 class PretrainConfig(Config):
@@ -132,6 +141,9 @@ class PretrainConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
     workers: Count = 1  # threads that make views ahead of the step; 0: in between the steps
+    data: Literal["auto", "resident", "stream"] = "auto"  # scans on the device, or read as needed
+    checkpointing: bool = False  # activations made twice instead of kept: less memory, more time
+    compile: bool = False  # torch.compile of the blocks; on a CPU it needs a C++ compiler
     checkpoint_minutes: Positive = 10.0
     checkpoint_steps: Count = 0  # also after every so many optimiser steps; 0: by time alone
     keep_checkpoints: Some = 2

@@ -43,7 +43,7 @@ def view_budget(cohort: Cohort, config: PretrainConfig) -> dict[str, Any]:
         ``high`` (95 % bootstrap over scans) and ``gain``.
     """
     fabric = build_fabric(config)
-    scans = Scans([cohort], downsample=config.views.downsample, device=fabric.device, load=False)
+    scans = Scans([cohort], downsample=config.views.downsample, device=fabric.device, keep="stream")
     chosen = np.sort(np.random.default_rng(config.seed).permutation(len(scans))[:SCANS])
     network = build_pair(config.model, config.views.global_size, config.seed).teacher
     network.to(fabric.device)

@@ -52,7 +52,7 @@ def plan_run(cohort: Cohort | None, config: PretrainConfig) -> dict[str, Any]:
     problem = ""
     if cohort is not None:
         try:
-            Scans([cohort], downsample=config.views.downsample, load=False).check_fit(config)
+            Scans([cohort], downsample=config.views.downsample, keep="stream").check_fit(config)
             edge = cohort.contract.size // config.views.downsample
         except CohortError as error:
             problem = str(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,15 @@ import psutil
 import torch
 from torch import Tensor
 
+from volta3d.cohort.contract import RANGE_LEVELS
 from volta3d.cohort.exclude import Exclusion, exclusion
 from volta3d.cohort.store import Cohort
 from volta3d.config import PretrainConfig
 from volta3d.errors import CohortError
 from volta3d.files import content_hash
+
+SHIFT = 2**15
+Keep = Literal["auto", "resident", "stream"]
 
 
 class Scans:
@@ -26,7 +30,8 @@ class Scans:
         cohorts: prepared with the same contract.
         downsample: average-pool each cube by this factor.
         device: where the batches are wanted.
-        load: hold all scans on the device when they fit; else each batch is read as asked for.
+        keep: ``resident`` holds all scans on the device, ``stream`` reads each batch as it is
+            asked for, ``auto`` holds them when they fit.
         excluded: scans to leave out, see ``cohort.exclude``.
 
     Raises:
@@ -40,7 +45,7 @@ class Scans:
         *,
         downsample: int = 1,
         device: torch.device | str = "cpu",
-        load: bool = True,
+        keep: Keep = "auto",
         excluded: Exclusion | None = None,
     ) -> None:
         self.cohorts = list(cohorts)
@@ -55,7 +60,8 @@ class Scans:
         self._check()
         self._leave_out(excluded.scan_ids if excluded else frozenset())
         self.scan_ids = [str(s) for s in self.participants["scan_id"]]
-        self._resident = self._load() if load and self._fits() else None
+        held = keep == "resident" or (keep == "auto" and self._fits())
+        self._resident = self._load() if held else None
 
     @classmethod
     def open(
@@ -75,6 +81,7 @@ class Scans:
             cohorts,
             downsample=config.views.downsample,
             device=device,
+            keep=config.data,
             excluded=exclusion(cohorts, others) if others else None,
         )
         scans.check_fit(config)
@@ -135,21 +142,39 @@ class Scans:
                 f"preset, or lower views.downsample or views.global_size",
             )
 
+    @property
+    def bytes(self) -> int:
+        """What all scans take when they are held: 16 bits a voxel, 32 once averaged."""
+        return (2 if self.downsample == 1 else 4) * len(self) * self.edge**3
+
     def _fits(self) -> bool:
-        needed = 4 * len(self) * self.edge**3
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
-            return needed < 0.4 * free
-        return bool(needed < 0.4 * psutil.virtual_memory().available)
+            return self.bytes < 0.4 * free
+        return bool(self.bytes < 0.4 * psutil.virtual_memory().available)
 
     def _load(self) -> Tensor:
-        loaded = []
-        for cohort in self.cohorts:
-            rows = [i for c, i in self._where if c is cohort]
-            loaded.append(cohort.load(rows, downsample=self.downsample).to(self.device))
-        volumes = torch.cat(loaded)
+        """All scans [n, 1, D, H, W] as they are stored, or in fp32 when averaged."""
+        whole = self.downsample == 1
+        dtype = torch.float32
+        if whole:
+            dtype = torch.int16 if self.contract.storage == "uint16" else torch.float16
+        shape = (len(self), 1, self.edge, self.edge, self.edge)
+        volumes = torch.empty(shape, dtype=dtype, device=self.device)
+        for place, (cohort, row) in enumerate(self._where):
+            if whole:
+                volumes[place, 0] = torch.from_numpy(_signed(cohort.stored(row)))
+            else:
+                volumes[place] = cohort.load([row], downsample=self.downsample)[0]
         self._refuse_nonfinite(volumes, range(len(self)))
         return volumes
+
+    def about(self) -> str:
+        """One line for the log: how the scans are held."""
+        size = f"{self.bytes / 1e9:.3g} GB"
+        if self.resident:
+            return f"{len(self)} scans held on {self.device}: {size}"
+        return f"{len(self)} scans read from the store as needed ({size} would hold them)"
 
     def _refuse_nonfinite(self, volumes: Tensor, indices: Iterable[int]) -> None:
         """Raise CohortError for NaN or infinity, which only 16-bit floats can hold."""
@@ -171,7 +196,8 @@ class Scans:
     def batch(self, indices: Sequence[int] | np.ndarray) -> Tensor:
         """[B, 1, D, H, W] in fp32 on the device."""
         if self._resident is not None:
-            return self._resident[torch.as_tensor(np.asarray(indices), device=self.device)]
+            chosen = self._resident[torch.as_tensor(np.asarray(indices), device=self.device)]
+            return _decoded(chosen)
         parts = []
         for index in indices:
             cohort, row = self._where[int(index)]
@@ -188,3 +214,17 @@ class Scans:
             "downsample": self.downsample,
         }
         return identity | ({"excluded": self.excluded.identity()} if self.excluded else {})
+
+
+def _signed(stored: np.ndarray) -> np.ndarray:
+    """uint16 shifted into int16, with which torch can do everything; float16 as it is."""
+    if stored.dtype == np.uint16:
+        return (stored ^ np.uint16(SHIFT)).view(np.int16)
+    return stored
+
+
+def _decoded(held: Tensor) -> Tensor:
+    """Held values in fp32, bit by bit what ``cohort.arrays.decode`` gives."""
+    if held.dtype == torch.int16:
+        return held.float().add_(float(SHIFT)).div_(float(RANGE_LEVELS))
+    return held.float()

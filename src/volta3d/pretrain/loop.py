@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from volta3d.config import PretrainConfig
 from volta3d.errors import Collapse, Diverged
@@ -20,11 +21,12 @@ from volta3d.objective.schedules import Now, Schedule
 from volta3d.pretrain import checkpoint, guard
 from volta3d.pretrain.ahead import ahead
 from volta3d.pretrain.data import Scans
+from volta3d.pretrain.distributed import Ranks, launched, lost
 from volta3d.pretrain.log import MetricsLog
 from volta3d.pretrain.monitor import Monitor
 from volta3d.pretrain.optimiser import apply_schedule, build_optimizer, clip_gradients
 from volta3d.pretrain.run import RunFolder, StopRequest
-from volta3d.pretrain.step import SelfDistillation, TeacherMoments
+from volta3d.pretrain.step import Losses, SelfDistillation, TeacherMoments
 from volta3d.randomness import epoch_order
 from volta3d.views.batch import ViewBatch, make_views
 
@@ -35,7 +37,7 @@ Notify = Callable[[int, int, str], None]
 
 @dataclass
 class PretrainResult:
-    """What a run came to."""
+    """What a run came to; ``rank`` is this process's number and ``data`` how scans were held."""
 
     run: Path
     encoder: Path
@@ -43,6 +45,8 @@ class PretrainResult:
     alarms: list[str]
     first: dict[str, Any] | None
     last: dict[str, Any] | None
+    rank: int = 0
+    data: str = ""
 
 
 def windows(order: np.ndarray, batch_size: int, accumulate: int) -> list[list[np.ndarray]]:
@@ -52,7 +56,7 @@ def windows(order: np.ndarray, batch_size: int, accumulate: int) -> list[list[np
 
 
 class Trainer:
-    """One pretraining run on one process.
+    """One pretraining run, or one process's part of it.
 
     Args:
         scans: the data.
@@ -65,6 +69,7 @@ class Trainer:
         pair = build_pair(config.model, config.views.global_size, config.seed)
         self.distillation = SelfDistillation(pair, config)
         optimizer = build_optimizer(self.distillation, config.optim)
+        self.ranks = Ranks(fabric.global_rank, fabric.world_size)
         self.module, self.optimizer = fabric.setup(self.distillation, optimizer)
         self.parameters = [p for p in self.distillation.parameters() if p.requires_grad]
         per_epoch = windows(np.arange(len(scans)), config.batch_size, config.accumulate)
@@ -93,7 +98,7 @@ class Trainer:
         """Train one epoch from window ``done`` on; yield a step record after each window."""
         order = epoch_order(len(self.scans), seed=self.config.seed, epoch=epoch)
         plan = windows(order, self.config.batch_size, self.config.accumulate)
-        parts = [part for window in plan[done:] for part in window]
+        parts = [self.ranks.part(part)[0] for window in plan[done:] for part in window]
         made = ahead(lambda part: self.views(part, epoch), parts, self.config.workers)
         for index in range(done, len(plan)):
             started = time.perf_counter()
@@ -135,14 +140,20 @@ class Trainer:
         total: dict[str, float] = {}
         moments: TeacherMoments | None = None
         apply_schedule(self.optimizer, now)
-        for part in window:
+        for index, part in enumerate(window):
+            own, counted = self.ranks.part(part)
+            views = self.views(own, epoch) if made is None else next(made)
+            # gradients are exchanged once a window: until then neither pass may expect it
+            last = index + 1 == len(window)
+            with self.fabric.no_backward_sync(self.module, enabled=not last):
+                losses, seen = self.module(views, now)
+                values = self.shared(losses, counted / len(part))
+                self.refuse_nonfinite(values, window, epoch)
+                # the exchange takes the mean over processes; what is wanted is the sum
+                self.fabric.backward(losses.total * (self.ranks.world * counted / scans))
             share = len(part) / scans
-            views = self.views(part, epoch) if made is None else next(made)
-            losses, seen = self.module(views, now)
-            values = losses.values()
-            self.refuse_nonfinite(values, window, epoch)
-            self.fabric.backward(losses.total * share)
             total = {k: total.get(k, 0.0) + share * v for k, v in values.items()}
+            seen = seen.scaled(counted / len(part)).summed(self.ranks)
             if faithful:
                 self.distillation.update_statistics(seen)
                 self.distillation.pair.update_teacher(now.momentum)
@@ -159,6 +170,10 @@ class Trainer:
             self.distillation.update_statistics(moments)
             self.distillation.pair.update_teacher(now.momentum)
         return total
+
+    def shared(self, losses: Losses, weight: float) -> dict[str, float]:
+        """The losses of a micro-batch over all processes, fetched from the device at once."""
+        return losses.named(self.ranks.summed(weight * losses.stacked()).tolist())
 
     def freeze_prototypes(self) -> None:
         """Drop the gradient of both heads' last layers (METHOD section 6: first epoch)."""
@@ -212,11 +227,20 @@ def build_fabric(config: PretrainConfig) -> Fabric:
     """Fabric on the configured device, in the configured precision."""
     use_cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     device = torch.device("cuda" if use_cuda else "cpu")
-    if uses_bf16(config, device):
-        return Fabric(
-            accelerator=device.type, devices=1, plugins=[Autocast("bf16-mixed", device.type)]
-        )
-    return Fabric(accelerator=device.type, devices=1, precision="32-true")
+    started = launched()
+    bf16 = uses_bf16(config, device)
+    together: dict[str, Any] = {}
+    if started.here * started.machines > 1:
+        # centres and statistics are the same everywhere already
+        together["strategy"] = DDPStrategy(broadcast_buffers=False)
+    return Fabric(
+        accelerator=device.type,
+        devices=started.here,
+        num_nodes=started.machines,
+        plugins=[Autocast("bf16-mixed", device.type)] if bf16 else None,
+        precision=None if bf16 else "32-true",
+        **together,
+    )
 
 
 def pretrain(
@@ -240,32 +264,39 @@ def pretrain(
         CohortError, CheckpointError, Diverged, Collapse, VoltaError: see their texts.
     """
     fabric = build_fabric(config)
+    fabric.launch()
     folder = RunFolder(out, resume=resume)
     scans = Scans.open(cohorts, config, fabric.device, exclude)
-    with folder.locked(), StopRequest() as stop:
+    with lost(), folder.locked(fabric.is_global_zero), StopRequest() as stop:
         trainer = Trainer(scans, config, fabric)
         folder.identify(config, scans)
-        return _run(trainer, folder, stop, notify)
+        result = _run(trainer, folder, stop, notify)
+        trainer.ranks.wait()  # nobody leaves, and with it ends the others, before all is written
+        return result
 
 
 def _run(trainer: Trainer, folder: RunFolder, stop: StopRequest, notify: Notify) -> PretrainResult:
-    config, monitor = trainer.config, Monitor(trainer.scans, trainer.config)
+    config, ranks, monitor = trainer.config, trainer.ranks, Monitor(trainer.scans, trainer.config)
     restored = folder.restore(trainer)
-    folder.describe(config, trainer.scans, trainer.fabric)
+    if ranks.first:
+        folder.describe(config, trainer.scans, trainer.fabric)
     if restored:
         trainer.progress = restored
     else:
         trainer.start_statistics()
     progress, steps = trainer.progress, trainer.schedule.steps
-    log = MetricsLog(folder.path, step=progress.step)
+    log = MetricsLog(folder.path, step=progress.step) if ranks.first else None
     try:
-        if not restored:
+        if log and not restored:
             log.write(_watch(trainer, monitor, folder, 0))
         saved = time.monotonic()
         for epoch in range(progress.epoch, config.epochs):
             for record in trainer.epoch(epoch, progress.windows):
-                log.write(record)
-                notify(progress.step, steps, f"loss {record['loss']:.3f}  cls {record['cls']:.3f}")
+                if log:
+                    log.write(record)
+                    text = f"loss {record['loss']:.3f}  cls {record['cls']:.3f}"
+                    notify(progress.step, steps, text)
+                stop.agree(ranks, trainer.fabric.device)
                 if progress.windows < trainer.schedule.steps_per_epoch:
                     due = time.monotonic() - saved > 60 * config.checkpoint_minutes
                     every = config.checkpoint_steps
@@ -275,9 +306,7 @@ def _run(trainer: Trainer, folder: RunFolder, stop: StopRequest, notify: Notify)
                         stop.leave_if_asked(folder.path, progress.step)
             last = epoch + 1 == config.epochs
             if last or (epoch + 1) % config.monitor.every_epochs == 0:
-                record = _watch(trainer, monitor, folder, epoch + 1)
-                log.write(record)
-                _alarms(trainer, monitor, record, log)
+                _look(trainer, monitor, folder, epoch + 1, log)
             progress.epoch, progress.windows = epoch + 1, 0
             due = time.monotonic() - saved > 60 * config.checkpoint_minutes
             if last or due or stop.asked or config.checkpoint_steps:
@@ -286,8 +315,22 @@ def _run(trainer: Trainer, folder: RunFolder, stop: StopRequest, notify: Notify)
                 if not last:
                     stop.leave_if_asked(folder.path, progress.step)
     finally:
-        log.close()
+        if log:
+            log.close()
     return folder.finish(trainer)
+
+
+def _look(
+    trainer: Trainer, monitor: Monitor, folder: RunFolder, epoch: int, log: MetricsLog | None
+) -> None:
+    """Write an epoch's record and its alarms; all processes stop if one alarm asks for it."""
+    collapse: Collapse | None = None
+    if log:
+        record = _watch(trainer, monitor, folder, epoch)
+        log.write(record)
+        collapse = _alarms(trainer, monitor, record, log)
+    if trainer.ranks.any(collapse is not None, trainer.fabric.device):
+        raise collapse or Collapse("The run was stopped for its alarms", where=folder.path)
 
 
 def _watch(trainer: Trainer, monitor: Monitor, folder: RunFolder, epoch: int) -> dict[str, Any]:
@@ -299,11 +342,13 @@ def _watch(trainer: Trainer, monitor: Monitor, folder: RunFolder, epoch: int) ->
     return {"kind": "epoch", "step": trainer.progress.step, "epoch": epoch, **record}
 
 
-def _alarms(trainer: Trainer, monitor: Monitor, record: dict[str, Any], log: MetricsLog) -> None:
-    """Log the alarms of an epoch; stop the run where the configuration asks for it."""
+def _alarms(
+    trainer: Trainer, monitor: Monitor, record: dict[str, Any], log: MetricsLog
+) -> Collapse | None:
+    """Log the alarms of an epoch; the error that stops the run where the configuration wants it."""
     settings = trainer.config.monitor
     if record["epoch"] < settings.alarm_after_epochs:
-        return
+        return None
     found = guard.alarms(
         record,
         scans=len(monitor.indices),
@@ -313,8 +358,9 @@ def _alarms(trainer: Trainer, monitor: Monitor, record: dict[str, Any], log: Met
         log.write({**alarm.record(), "step": record["step"], "epoch": record["epoch"]})
     if found and settings.alarm == "stop":
         first = found[0]
-        raise Collapse(
+        return Collapse(
             f"Collapse at epoch {record['epoch']}: {first.what} "
             f"({first.name} {first.value:.3g}, limit {first.limit:.3g})",
             fix="See docs/explanation/collapse.md; preset 'stable' guards against it",
         )
+    return None

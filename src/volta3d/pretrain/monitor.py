@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from volta3d.config import PretrainConfig
-from volta3d.errors import Diverged
+from volta3d.errors import ConfigError, Diverged, nearest
 from volta3d.files import atomic_file
 from volta3d.objective.diagnostics import (
     effective_rank,
@@ -23,6 +23,7 @@ from volta3d.objective.diagnostics import (
 )
 from volta3d.objective.schedules import Now
 from volta3d.pretrain.data import Scans
+from volta3d.pretrain.quickknn import knn_within, quick_knn
 from volta3d.pretrain.quickprobe import quick_probe
 from volta3d.pretrain.step import SelfDistillation
 from volta3d.views.batch import ViewBatch, make_views
@@ -37,6 +38,9 @@ class Monitor:
     Args:
         scans: the pretraining data; a fixed random part of at most ``monitor.scans`` is watched.
         config: the run's configuration.
+
+    Raises:
+        ConfigError: the column to probe is not in the cohort.
     """
 
     def __init__(self, scans: Scans, config: PretrainConfig) -> None:
@@ -45,6 +49,12 @@ class Monitor:
         chosen = np.random.default_rng(config.seed).permutation(len(scans))
         self.indices = np.sort(chosen[: config.monitor.scans])
         self.column = config.monitor.probe or self._usable_column()
+        if self.column and self.column not in scans.participants:
+            raise ConfigError(
+                f"No column '{self.column}' in the cohort's participants.tsv",
+                where="monitor.probe",
+                fix=nearest(self.column, [str(c) for c in scans.participants]),
+            )
 
     def _usable_column(self) -> str:
         table = self.scans.participants.iloc[self.indices]
@@ -106,10 +116,12 @@ class Monitor:
             "mean_cosine": mean_offdiagonal_cosine(features),
             "bottleneck_cosine": mean_offdiagonal_cosine(torch.cat(bottleneck).cpu()),
             "center_norm": float(distillation.cls_center.value.norm()),
+            "patch_center_norm": float(distillation.patch_center.value.norm()),
             "icc": self._icc(distillation),
         }
         if self.column:
             record["probe"] = self._probe(features, torch.cat(mean).cpu())
+            record["knn"] = self._knn(features, torch.cat(mean).cpu())
         return record
 
     def _icc(self, distillation: SelfDistillation) -> float:
@@ -128,9 +140,20 @@ class Monitor:
             "mean": quick_probe(mean.numpy(), target, groups, seed=self.config.seed),
         }
 
+    def _knn(self, token: Tensor, mean: Tensor) -> dict[str, Any]:
+        table = self.scans.participants.iloc[self.indices]
+        target, groups = table[self.column].to_numpy(), table["participant_id"].to_numpy()
+        data_sets = table["dataset"].to_numpy()
+        return {
+            "column": self.column,
+            "token": quick_knn(token.numpy(), target, groups),
+            "mean": quick_knn(mean.numpy(), target, groups),
+            "token_within_data_sets": knn_within(token.numpy(), target, groups, data_sets),
+        }
+
     def gradient_norms(self, distillation: SelfDistillation, now: Now) -> dict[str, float]:
         """The norm of each weighted loss's gradient on the student's encoder, on one batch."""
-        part = self.indices[: max(2, self.config.batch_size)]
+        part = self.indices[: self.config.batch_size]
         views = self.views(part, self.scans.batch(part))
         losses, _ = distillation(views, now)
         objective = self.config.objective

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from volta3d.pretrain.data import Scans
+    from volta3d.pretrain.distributed import Ranks
     from volta3d.pretrain.loop import PretrainResult, Trainer
 
 
@@ -51,6 +52,11 @@ class StopRequest:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = signal.Signals(number).name
+
+    def agree(self, ranks: Ranks, device: torch.device) -> None:
+        """One process asked to stop is all of them asked to stop, after the same step."""
+        if ranks.any(bool(self.asked), device) and not self.asked:
+            self.asked = "another process"
 
     def leave_if_asked(self, run: Path, step: int) -> None:
         """Raise once a stop was asked for; the caller has just saved."""
@@ -85,12 +91,17 @@ class RunFolder:
             )
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, first: bool = True) -> Iterator[None]:
         """Make the folder if it is missing and hold it for this process.
+
+        Of a run of several processes the ``first`` one holds it for all.
 
         Raises:
             VoltaError: it cannot be written, or another process holds it.
         """
+        if not first:
+            yield
+            return
         require_writable(self.path)
         descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -134,7 +145,9 @@ class RunFolder:
         write_json(self.path / "cohort.json", content)
 
     def save(self, trainer: Trainer) -> None:
-        """Publish a checkpoint."""
+        """Publish a checkpoint; every process may ask, the first one writes."""
+        if not trainer.ranks.first:
+            return
         checkpoint.save(
             self.path / "checkpoints",
             distillation=trainer.distillation,
@@ -150,6 +163,14 @@ class RunFolder:
         Raises:
             CheckpointError: checkpoints are there but none is whole or fits.
         """
+        if not trainer.ranks.first:
+            trainer.ranks.wait()  # the first one has cleaned up and found one that is whole
+        restored = self._restore(trainer)
+        if trainer.ranks.first:
+            trainer.ranks.wait()
+        return restored
+
+    def _restore(self, trainer: Trainer) -> checkpoint.Progress | None:
         restored = checkpoint.load_newest(
             self.path / "checkpoints",
             distillation=trainer.distillation,
@@ -178,6 +199,10 @@ class RunFolder:
         from volta3d.pretrain.encoder import save_encoder
         from volta3d.pretrain.loop import PretrainResult
 
+        rank = trainer.ranks.rank
+        if rank:
+            step = trainer.progress.step
+            return PretrainResult(self.path, self.path / "encoder", step, [], None, None, rank)
         records = read_metrics(self.path / "metrics.jsonl")
         epochs = [r for r in records if r["kind"] == "epoch"]
         alarms = [r["name"] for r in records if r["kind"] == "alarm"]
@@ -206,6 +231,7 @@ class RunFolder:
             alarms=alarms,
             first=epochs[0] if epochs else None,
             last=last,
+            data=trainer.scans.about(),
         )
 
 

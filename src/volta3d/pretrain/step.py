@@ -5,6 +5,7 @@ Shape legend: B scans, V = 2 B global views, N locals per scan, T tokens, K prot
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,12 +21,17 @@ from volta3d.objective.cls import cls_loss
 from volta3d.objective.koleo import koleo_loss
 from volta3d.objective.reconstruction import foreground_error, reconstruction_loss
 from volta3d.objective.schedules import Now
+from volta3d.pretrain.distributed import Ranks
 from volta3d.views.batch import ViewBatch
 
 
 @dataclass
 class Losses:
-    """The three losses of equation 6, KoLeo where it is on, and the weighted sum; fp32 scalars."""
+    """The three losses of equation 6, KoLeo where it is on, and the weighted sum; fp32 scalars.
+
+    ``teacher_entropy`` is that of the teacher's CLS distributions over ln K, ``cls_kl`` what is
+    left of the CLS loss when their entropy is taken off: the student's distance from the teacher.
+    """
 
     total: Tensor
     reconstruction: Tensor
@@ -33,12 +39,21 @@ class Losses:
     patch: Tensor
     koleo: Tensor
     reconstruction_foreground: Tensor
+    teacher_entropy: Tensor
+    cls_kl: Tensor
+
+    def stacked(self) -> Tensor:
+        """All of them [6], without gradient."""
+        return torch.stack([value.detach() for value in vars(self).values()])
+
+    def named(self, numbers: list[float]) -> dict[str, float]:
+        """Numbers in the order of :meth:`stacked` under the names of the log."""
+        names = ["loss" if name == "total" else name for name in vars(self)]
+        return dict(zip(names, numbers, strict=True))
 
     def values(self) -> dict[str, float]:
         """Plain numbers for the log, fetched from the device at once."""
-        names = ["loss" if name == "total" else name for name in vars(self)]
-        numbers = torch.stack([value.detach() for value in vars(self).values()]).tolist()
-        return dict(zip(names, numbers, strict=True))
+        return self.named(self.stacked().tolist())
 
 
 @dataclass
@@ -53,6 +68,11 @@ class TeacherMoments:
     def scaled(self, weight: float) -> TeacherMoments:
         """Every mean times ``weight``."""
         return TeacherMoments(*(weight * value for value in vars(self).values()))
+
+    def summed(self, ranks: Ranks) -> TeacherMoments:
+        """The sum over all processes, in one exchange."""
+        together = ranks.summed(torch.cat(list(vars(self).values())))
+        return TeacherMoments(*together.split([len(value) for value in vars(self).values()]))
 
     def plus(self, other: TeacherMoments | None) -> TeacherMoments:
         """The sum with ``other``; None counts as zero."""
@@ -75,6 +95,10 @@ class SelfDistillation(nn.Module):
         objective = config.objective
         self.config = config
         self.pair = pair
+        for network in (pair.student, pair.teacher):
+            network.encoder.checkpointing = config.checkpointing
+            for block in network.encoder.blocks if config.compile else ():
+                block.compile()
         self.cls_center = Center(config.model.prototypes, objective.center_momentum)
         self.patch_center = Center(config.model.prototypes, objective.center_momentum)
         self.standardiser = Standardiser(
@@ -169,7 +193,18 @@ class SelfDistillation(nn.Module):
         )
         threshold = views.global_views.flatten(1).mean(1).view(-1, 1, 1, 1, 1)
         foreground = foreground_error(rebuilt, views.global_views, views.masks, threshold)
-        return Losses(total, reconstruction, cls, patch, apart, foreground), moments
+        entropy = torch.special.entr(teacher_cls).sum(1).mean()
+        losses = Losses(
+            total=total,
+            reconstruction=reconstruction,
+            cls=cls,
+            patch=patch,
+            koleo=apart,
+            reconstruction_foreground=foreground,
+            teacher_entropy=entropy / math.log(self.config.model.prototypes),
+            cls_kl=cls.detach() - entropy,
+        )
+        return losses, moments
 
     def grid(self, volumes: Tensor) -> Grid:
         """Tokens along each axis for volumes [V, 1, D, H, W]."""
