@@ -13,8 +13,9 @@ from volta3d.progress import Steps
 
 @app.command(
     epilog=example(
-        "volta3d segment cohort --arm volta=run/encoder --arm scratch=scratch --arm unet=unet "
-        "--out outlines --preset small --folds 2 --set epochs=1 --set crops.size=32"
+        "volta3d segment cohort --arm volta=run/encoder --arm unet=unet --out outlines "
+        "--preset small --holdout 0.2 --set epochs=1 --set crops.size=64 --set overlap=0 "
+        "--set unetr.features=4"
     )
 )
 def segment(

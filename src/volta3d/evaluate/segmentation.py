@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from volta3d.config import parse_yaml
 from volta3d.downstream.structures import Structure, classes_of
 from volta3d.errors import VoltaError
-from volta3d.evaluate.labelsets import LabelSet, counterparts, on_grid, read_classes
+from volta3d.evaluate.labelsets import LabelSet, counterparts, key_of, on_grid, read_classes
 from volta3d.evaluate.segmentation_summary import summarise
 from volta3d.evaluate.surface import dice, surface_distances
 from volta3d.files import write_json, write_text
@@ -146,7 +147,12 @@ def evaluate_segmentation(run: Path | str) -> Scored:
         VoltaError: no predictions or references there.
     """
     run = Path(run)
-    folders = sorted(p for p in (run / PREDICTIONS).glob("*") if p.is_dir())
+    about = _about(run)
+    order = list(about.get("arms", {}))
+    folders = sorted(
+        (p for p in (run / PREDICTIONS).glob("*") if p.is_dir()),
+        key=lambda p: (order.index(p.name) if p.name in order else len(order), p.name),
+    )
     if not folders or not (run / REFERENCE).is_dir():
         raise VoltaError(
             "No predictions of a segmentation there",
@@ -159,7 +165,7 @@ def evaluate_segmentation(run: Path | str) -> Scored:
     cases, problems, structures = score_labelmaps(reference, sets, labels)
     subjects = _subjects(run / REFERENCE)
     cases.insert(2, "subject", [subjects.get(c, c) for c in cases["case"]])
-    return _finish(cases, problems, structures, run, _about(run))
+    return _finish(cases, problems, structures, run, about)
 
 
 def evaluate_reference(
@@ -221,16 +227,14 @@ def plain(value: Any) -> Any:
 
 def _subjects(folder: Path) -> dict[str, str]:
     """Whose scan each case is, from the reference's ``scans.tsv``."""
-    from volta3d.evaluate.labelsets import key_of
-
     table = folder / "scans.tsv"
     rows = read_table(table) if table.is_file() else []
     return {key_of(folder / r["file"], folder): r["participant_id"] for r in rows}
 
 
 def _about(run: Path) -> dict[str, Any]:
-    from volta3d.config import parse_yaml
-
+    if not (run / "config.yaml").is_file():
+        return {}
     content = parse_yaml((run / "config.yaml").read_text("utf-8"), where=run / "config.yaml")
     kept = ("selection", "synthetic", "split", "cohort", "arms")
     return {k: content[k] for k in kept if k in content}
