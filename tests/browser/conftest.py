@@ -105,10 +105,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root.mkdir()
     made = _fabricated()
     run = made.write_run(root / "run")
+    sex = made.write_classification(root / "sex")
+    outlines = made.write_segmentation(root / "outlines")
     (root / "probes.json").write_text(json.dumps(made.probe_rows()))
     made.write_embeddings(root / "features.parquet", made.people())
     return report(
-        [run],
+        [run, sex, outlines],
         root / "out",
         embeddings=root / "features.parquet",
         probes=root / "probes.json",
@@ -119,7 +121,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def shot(browser: Browser, request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Keeps a picture of the whole page where ``--screenshots FOLDER`` asks for it."""
-    folder = request.config.getoption("--screenshots")
+    folder = request.config.getoption("--screenshots", default="")
 
     def keep(name: str) -> None:
         if folder:

@@ -256,6 +256,86 @@ def write_small_cohort(path: Path, *, synthetic: bool = True, text: str = "") ->
     return path
 
 
+def write_classification(
+    folder: Path, *, target: str = "sex", arms: tuple[str, ...] = ("volta", "scratch", "volume")
+) -> Path:
+    """A scored run of ``classify``: the first arm knows most, predictions drawn from a formula."""
+    from volta3d.downstream.predictions import PREDICTIONS, write_predictions
+    from volta3d.evaluate.classification import evaluate_predictions
+
+    folder.mkdir(parents=True)
+    draws, people, rows = np.random.default_rng(4), 60, []
+    truth = np.arange(people) % 2
+    for rank, arm in enumerate(arms):
+        for fraction in (0.5, 1.0):
+            for seed in (0, 1):
+                strength = 2.4 * fraction - 0.9 * rank
+                logits = strength * (truth - 0.5) + draws.normal(size=people)
+                for person in range(people):
+                    row = {"arm": arm, "fraction": fraction, "seed": seed, "fold": person % 3}
+                    row |= {"scan_id": f"s{person:02d}", "subject": f"p{person:02d}"}
+                    row |= {"target": "FM"[truth[person]], "threshold": 0.5, "baseline": math.nan}
+                    row |= {"score": float(1 / (1 + np.exp(-logits[person]))), "epoch": 3}
+                    rows.append(row)
+    declared = {
+        arm: {"kind": "volume" if arm == "volume" else "vit", "tune": "last",
+              "encoder_sha256": "ab" if rank == 0 else "", "pretraining_saw": "none"}
+        for rank, arm in enumerate(arms)
+    }  # fmt: skip
+    about = {"kind": "classification", "target": target, "labels": ["F", "M"], "folds": 3}
+    about |= {"folds_hash": "f0", "synthetic": True, "arms": declared, "dropped": 2}
+    write_predictions(folder / PREDICTIONS, pd.DataFrame(rows), about)
+    settings = {"folds": 3, "epochs": 5, "lr": 1e-4, "weight_decay": 1e-5, "batch_size": 8}
+    settings |= {"epoch": "inner", "seeds": 2}
+    config = {"command": "classify", "kind": "classification", "target": target}
+    config |= {"software": "volta3d 0.1.0", "arms": declared, "settings": settings}
+    (folder / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
+    for arm in arms:
+        (folder / "arms" / arm).mkdir(parents=True)
+        records = [
+            {"kind": "epoch", "epoch": e, "loss": 0.7 / (1 + e), "inner_loss": 0.8 / (1 + e)}
+            for e in range(5)
+        ]
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        (folder / "arms" / arm / "metrics.jsonl").write_text(lines)
+    evaluate_predictions(folder, resamples=200)
+    return folder
+
+
+def write_segmentation(folder: Path) -> Path:
+    """A scored run of ``segment`` without its label maps: ``unet`` misses one structure."""
+    from volta3d.evaluate.segmentation import plain
+    from volta3d.evaluate.segmentation_summary import summarise
+
+    folder.mkdir(parents=True)
+    draws, rows = np.random.default_rng(5), []
+    for case in range(12):
+        for arm, level in (("unet", 0.80), ("volta", 0.87)):
+            for structure in ("left", "right"):
+                missed = (case, arm, structure) == (3, "unet", "left")
+                dice = 0.0 if missed else float(level + 0.02 * draws.normal())
+                distance = math.nan if missed else float(3 * (1 - level) + 0.2 * draws.random())
+                row = {"arm": arm, "case": f"sub-{case:02d}", "subject": f"p{case:02d}"}
+                row |= {"structure": structure, "status": "missed" if missed else "ok"}
+                row |= {"dice": dice, "hd95_mm": distance, "msd_mm": distance / 3}
+                row |= {"reference_mm3": 3000.0 + case, "mm3": 0.0 if missed else 2900.0}
+                rows.append({**row, "resampled": False})
+    cases = pd.DataFrame(rows)
+    cases.to_csv(folder / "cases.tsv", sep="\t", index=False)
+    arms = {"volta": {"kind": "unetr", "tune": "full", "encoder_sha256": "ab"}}
+    arms["unet"] = {"kind": "unet", "tune": "", "encoder_sha256": ""}
+    config: dict[str, Any] = {"command": "segment", "kind": "segmentation", "synthetic": True}
+    config |= {"selection": "the reported scans themselves, as in the paper: OPTIMISTIC"}
+    config |= {"split": {"holdout": 0.2}, "folds_hash": "f1", "arms": arms}
+    config |= {"settings": {"epochs": 5, "lr": 1e-4, "weight_decay": 1e-5, "batch_size": 2}}
+    (folder / "config.yaml").write_text(json.dumps(config))
+    problem = {"arm": "unet", "case": "sub-99", "what": "It has no label map"}
+    summary = {"kind": "segmentation", "selection": config["selection"], "synthetic": True}
+    summary |= {"structures": ["left", "right"], **summarise(cases), "not_scored": [problem]}
+    (folder / "metrics.json").write_text(json.dumps(plain(summary)))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One full report and everything it was made from."""

@@ -31,6 +31,7 @@ TRUTH = "#f5f5f5"
 COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#f0e442")
 MARGIN_MM = 12.0  # around the structures
 PLANES = ("sagittal", "coronal", "axial")
+SIDES = ("AP", "RL", "RL")  # on the left and on the right of each plane
 DPI = 150
 
 
@@ -65,6 +66,27 @@ def draw_outlines(run: Path | str, cohort: Path | str) -> list[Path]:
     Raises:
         VoltaError: the run isn't evaluated, or the cohort doesn't hold its cases.
     """
+    run = Path(run)
+    drawn, synthetic = drawn_cases(run, cohort)
+    paths = [run / "figures" / "outlines.png", run / "figures" / "surfaces.png"]
+    _save(slices_figure(drawn, synthetic), paths[0])
+    _save(surfaces_figure(drawn, synthetic), paths[1])
+    return paths
+
+
+def drawn_cases(
+    run: Path | str, cohort: Path | str, *, whole: bool = False
+) -> tuple[dict[str, Drawn], bool]:
+    """The best, median and worst case by their title, and whether they are synthetic.
+
+    Args:
+        run: a run of ``segment``, evaluated.
+        cohort: the one it was trained on.
+        whole: all of each scan instead of the surroundings of its structures.
+
+    Raises:
+        VoltaError: the run isn't evaluated, or the cohort doesn't hold its cases.
+    """
     run, opened = Path(run), Cohort.open(Path(cohort))
     if not (run / CASES).is_file():
         raise VoltaError("The run is not scored yet", where=run, fix="volta3d evaluate RUN first")
@@ -72,11 +94,8 @@ def draw_outlines(run: Path | str, cohort: Path | str) -> list[Path]:
     arms = list(dict.fromkeys(cases["arm"].astype(str)))
     ranked = ranked_cases(cases, arms)
     chosen = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
-    drawn = {title: _case(run, opened, case, arms, cases) for title, case in chosen.items()}
-    paths = [run / "figures" / "outlines.png", run / "figures" / "surfaces.png"]
-    _save(slices_figure(drawn, opened.contract.synthetic), paths[0])
-    _save(surfaces_figure(drawn, opened.contract.synthetic), paths[1])
-    return paths
+    drawn = {t: _case(run, opened, case, arms, cases, whole) for t, case in chosen.items()}
+    return drawn, opened.contract.synthetic
 
 
 def slices_figure(drawn: Mapping[str, Drawn], synthetic: bool = False) -> Figure:
@@ -92,12 +111,16 @@ def slices_figure(drawn: Mapping[str, Drawn], synthetic: bool = False) -> Figure
             for arm, colour in zip(arms, _colours(arms), strict=True):
                 _contour(axis, _cut(case.arms[arm], plane, at), colour, 1.1)
             axis.set_axis_off()
-            if row is axes[0]:
+            axis.invert_xaxis()  # radiological: the patient's right, or the front, on the left
+            for x, letter in zip((0.01, 0.97), SIDES[plane], strict=True):
+                axis.text(x, 0.5, letter, color="#ffd866", fontsize=8, transform=axis.transAxes)
+            if title == next(iter(drawn)):
                 axis.set_title(PLANES[plane], color="white", fontsize=9)
         dice = ", ".join(f"{arm} {case.dice[arm]:.3f}" for arm in arms)
         row[0].text(
             0.02, 0.98, f"{title}: {case.name}\nDice {dice}", color="white", fontsize=7,
             va="top", transform=row[0].transAxes,
+            bbox={"facecolor": "black", "alpha": 0.65, "linewidth": 0, "pad": 1.5},
         )  # fmt: skip
     handles = [Line2D([], [], color=TRUTH, lw=2.2, label="reference")]
     for arm, colour in zip(arms, _colours(arms), strict=True):
@@ -147,7 +170,9 @@ def _distance_colours(distance: np.ndarray) -> np.ndarray:
     return out
 
 
-def _case(run: Path, cohort: Cohort, case: str, arms: Sequence[str], cases: pd.DataFrame) -> Drawn:
+def _case(
+    run: Path, cohort: Cohort, case: str, arms: Sequence[str], cases: pd.DataFrame, whole: bool
+) -> Drawn:
     reference = LabelSet.open(run / REFERENCE)
     structures = reference.structures({n: (v,) for v, n in reference.names.items()})
     rows = read_table(run / REFERENCE / "scans.tsv")
@@ -168,7 +193,8 @@ def _case(run: Path, cohort: Cohort, case: str, arms: Sequence[str], cases: pd.D
     truth = brought(reference.files[case])
     found = {a: brought(LabelSet.open(run / PREDICTIONS / a).files[case]) for a in arms}
     spacing = float(prepared.affine[0, 0])
-    box = _surroundings(truth, round(MARGIN_MM / spacing))
+    everything = (slice(None), slice(None), slice(None))
+    box = everything if whole else _surroundings(truth, round(MARGIN_MM / spacing))
     low, high = np.percentile(volume[box], [0.5, 99.5])
     grey = np.clip((volume[box] - low) / max(float(high - low), 1e-9), 0, 1)
     own = cases[(cases["case"].astype(str) == case) & (cases["status"] != "absent")]

@@ -10,6 +10,7 @@ from volta3d import __version__
 from volta3d.errors import UsageError, VoltaError
 from volta3d.files import atomic_folder
 from volta3d.report import sections_shared as shared
+from volta3d.report.answers import answers
 from volta3d.report.blocks import Exhibit, Group, Section
 from volta3d.report.evidence import (
     Absent,
@@ -23,7 +24,9 @@ from volta3d.report.figures_probes import forest
 from volta3d.report.html import render
 from volta3d.report.runfolder import Run, read_run
 from volta3d.report.sections_run import run_group
+from volta3d.report.sections_tasks import task_group
 from volta3d.report.style import number
+from volta3d.report.task_run import TaskRun, read_task
 from volta3d.report.verdict import Comparison, comparisons, health, probe_lead
 
 PAGE = "index.html"
@@ -44,7 +47,8 @@ def report(
     going on.
 
     Args:
-        runs: run folders; the first stands in the headline.
+        runs: folders of ``pretrain``, ``classify`` and ``segment``; of several pretraining runs
+            the first stands in the headline.
         out: the folder to make; an earlier report there is replaced, anything else is refused.
         embeddings: a table that ``embed`` wrote.
         probes: a table that ``probe`` wrote.
@@ -60,16 +64,21 @@ def report(
     """
     runs, out = [Path(run) for run in runs], Path(out)
     _check(runs, out, {"--embeddings": embeddings, "--probes": probes, "--cohort": cohort})
-    read = [read_run(run) for run in runs]
+    found = {run: read_task(run) for run in runs}
+    tasks = [task for task in found.values() if task is not None]
+    read = [read_run(run) for run, task in found.items() if task is None]
     scores, facts = read_probes(probes), read_cohort(cohort)
     with atomic_folder(out) as folder:
-        images = folder / "images"
         groups = [
-            run_group(run, i, images, titled=len(read) > 1, probes=scores)
+            run_group(run, i, folder / "images", titled=len(runs) > 1, probes=scores)
             for i, run in enumerate(read, start=1)
         ]
-        first, last = _shared(read, facts, scores, embeddings, probes)
-        content = _content(read, facts, scores)
+        groups = [
+            *(task_group(task, i, folder, cohort) for i, task in enumerate(tasks, start=1)),
+            *groups,
+        ]
+        first, last = _shared(read, tasks, facts, scores, embeddings, probes)
+        content = _content(read, tasks, facts, scores)
         content["groups"] = [first, *groups, last]
         (folder / PAGE).write_text(render(content), encoding="utf-8")
     return out / PAGE
@@ -104,19 +113,23 @@ def _is_report(folder: Path) -> bool:
 
 def _shared(
     runs: list[Run],
+    tasks: list[TaskRun],
     facts: CohortFacts | Absent,
     scores: list[Probe] | Absent,
     embeddings: Path | None,
     probes: Path | None,
 ) -> tuple[Group, Group]:
-    before: list[Section | None] = [shared.failures(runs, facts), shared.comparison(runs)]
+    before: list[Section | None] = [
+        shared.failures(runs, facts, tasks),
+        shared.comparison(runs),
+    ]
     after: list[Section | None] = [
-        shared.embedding_map(read_embeddings(embeddings)),
-        shared.probes(scores),
+        shared.embedding_map(read_embeddings(embeddings)) if runs or embeddings else None,
+        shared.probes(scores) if runs or probes else None,
         shared.data(facts),
-        shared.configuration(runs),
-        shared.methods_section(runs, facts, probed=not isinstance(scores, Absent)),
-        shared.origins(runs, facts, {"probe table": probes, "embedding table": embeddings}),
+        shared.configuration(runs) if runs else None,
+        shared.methods_section(runs, facts, tasks, probed=not isinstance(scores, Absent)),
+        shared.origins(runs, facts, {"probe table": probes, "embedding table": embeddings}, tasks),
     ]
     return (
         Group("first", "", [s for s in before if s is not None]),
@@ -125,18 +138,23 @@ def _shared(
 
 
 def _content(
-    runs: list[Run], facts: CohortFacts | Absent, scores: list[Probe] | Absent
+    runs: list[Run], tasks: list[TaskRun], facts: CohortFacts | Absent, scores: list[Probe] | Absent
 ) -> dict[str, Any]:
     found = [] if isinstance(scores, Absent) else comparisons(scores)
-    main = runs[0]
+    several = len(runs) + len(tasks) > 1
+    lead = [scores.sentence] if isinstance(scores, Absent) else probe_lead(found)
     return {
-        "title": " · ".join(run.name for run in runs),
+        "title": " · ".join([*(task.name for task in tasks), *(run.name for run in runs)]),
         "generator": f"{GENERATOR} {__version__}",
-        "status": [_status(run, named=len(runs) > 1) for run in runs],
-        "synthetic": _synthetic(runs, facts),
-        "health": health(main),
-        "health_of": main.name if len(runs) > 1 else "",
-        "probe_lead": [scores.sentence] if isinstance(scores, Absent) else probe_lead(found),
+        "status": [
+            *(_task_status(task) for task in tasks),
+            *(_status(run, named=several) for run in runs),
+        ],
+        "synthetic": _synthetic(runs, tasks, facts),
+        "findings": answers(tasks, found),
+        "health": health(runs[0]) if runs else None,
+        "health_of": runs[0].name if runs and several else "",
+        "probe_lead": lead if runs or found else [],
         "comparisons": [_headline_figure(comparison) for comparison in found],
     }
 
@@ -147,6 +165,16 @@ def _headline_figure(comparison: Comparison) -> Exhibit:
         " ".join(answer.sentence for answer in comparison.answers),
         forest(comparison.rows),
     )
+
+
+def _task_status(task: TaskRun) -> str:
+    parts = [f"{task.name}: {task.kind} of {task.target}"]
+    if task.metrics.get("subjects"):
+        parts.append(f"{number(task.metrics['subjects'])} participants")
+    elif task.cases is not None:
+        parts.append(f"{number(int(task.cases['case'].nunique()))} cases")
+    parts.append(f"arms {', '.join(task.arms)}" if task.arms else "not scored yet")
+    return " · ".join(parts)
 
 
 def _status(run: Run, *, named: bool) -> str:
@@ -180,10 +208,15 @@ def _hours(run: Run) -> str:
     return f"{minutes} min of training" if minutes < 120 else f"{minutes / 60:.1f} h of training"
 
 
-def _synthetic(runs: list[Run], facts: CohortFacts | Absent) -> str:
+def _synthetic(runs: list[Run], tasks: list[TaskRun], facts: CohortFacts | Absent) -> str:
     """The banner's text; empty when no data is known to be synthetic."""
     named = dict.fromkeys(name for run in runs for name in run.synthetic)
     real = [c for run in runs for c in run.cohorts if c.get("synthetic") is not True]
+    for task in tasks:
+        if task.synthetic:
+            named[f"the scans of {task.name}"] = None
+        else:
+            real.append({"path": task.name})
     if isinstance(facts, CohortFacts):
         if facts.synthetic:
             named[facts.name] = None

@@ -28,6 +28,15 @@ REFERENCES = {
     "2022, arXiv:2211.02701.",
     "unetr": "Hatamizadeh A, et al. UNETR: Transformers for 3D Medical Image Segmentation. WACV "
     "2022, arXiv:2103.10504.",
+    "swin": "Liu Z, et al. Swin Transformer: Hierarchical Vision Transformer using Shifted "
+    "Windows. ICCV 2021, arXiv:2103.14030.",
+    "unet": "Çiçek Ö, Abdulkadir A, Lienkamp SS, Brox T, Ronneberger O. 3D U-Net: Learning Dense "
+    "Volumetric Segmentation from Sparse Annotation. MICCAI 2016, arXiv:1606.06650.",
+    "delong": "DeLong ER, DeLong DM, Clarke-Pearson DL. Comparing the areas under two or more "
+    "correlated receiver operating characteristic curves. Biometrics 44, 1988, "
+    "837\N{EN DASH}845.",
+    "holm": "Holm S. A simple sequentially rejective multiple test procedure. Scandinavian "
+    "Journal of Statistics 6, 1979, 65\N{EN DASH}70.",
     "adamw": "Loshchilov I, Hutter F. Decoupled Weight Decay Regularization. ICLR 2019, "
     "arXiv:1711.05101.",
     "rank": "Roy O, Vetterli M. The effective rank: A measure of effective dimensionality. EUSIPCO "

@@ -120,7 +120,7 @@ def read_run(path: Path) -> Run:
     listed = cohort.get("cohorts")
     cohorts = [c for c in listed if isinstance(c, dict)] if isinstance(listed, list) else []
     counts = [c["scans"] for c in cohorts if isinstance(c.get("scans"), int)]
-    records = _records(path / "metrics.jsonl", notes)
+    records = read_records(path / "metrics.jsonl", notes)
     kinds: dict[str, list[dict[str, Any]]] = {"step": [], "epoch": [], "alarm": []}
     for record in records:
         if record.get("kind") in kinds:
@@ -175,7 +175,8 @@ def _json(path: Path, notes: list[str]) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _records(path: Path, notes: list[str]) -> list[dict[str, Any]]:
+def read_records(path: Path, notes: list[str]) -> list[dict[str, Any]]:
+    """The whole records of a file with one JSON object a line."""
     text = _text(path, notes)
     found, broken = [], 0
     for line in (text or "").splitlines():

@@ -13,6 +13,7 @@ from volta3d.report.figures_curves import Limit, Line, curve
 from volta3d.report.figures_embedding import colourings, draw_map, project, unknown, unvaried
 from volta3d.report.figures_probes import forest
 from volta3d.report.methods import methods
+from volta3d.report.methods_tasks import task_methods
 from volta3d.report.references import number_citations
 from volta3d.report.runfolder import Run
 from volta3d.report.style import number
@@ -27,13 +28,19 @@ from volta3d.report.tables import (
     quarantine_tables,
     runs_table,
 )
+from volta3d.report.tables_tasks import origin_table, refused_table
+from volta3d.report.task_run import TaskRun
 from volta3d.report.verdict import limits_of
 
 
-def failures(runs: Sequence[Run], cohort: CohortFacts | Absent) -> Section:
+def failures(
+    runs: Sequence[Run], cohort: CohortFacts | Absent, tasks: Sequence[TaskRun] = ()
+) -> Section:
     """What went wrong, before what went well."""
-    tables, sentences = [], []
-    several = len(runs) > 1
+    refused_maps = [refused_table(task) for task in tasks]
+    tables = [table for table in refused_maps if table is not None]
+    sentences = [f"{task.name}: {note}" for task in tasks for note in task.notes]
+    several = len(runs) + len(tasks) > 1
     for run in runs:
         name = f"Run {run.name}: " if several else ""
         table = alarm_table(run)
@@ -155,7 +162,13 @@ def configuration(runs: Sequence[Run]) -> Section:
     return Section("configuration", "Configuration", sentences=sentences, tables=tables)
 
 
-def methods_section(runs: Sequence[Run], cohort: CohortFacts | Absent, *, probed: bool) -> Section:
+def methods_section(
+    runs: Sequence[Run],
+    cohort: CohortFacts | Absent,
+    tasks: Sequence[TaskRun] = (),
+    *,
+    probed: bool,
+) -> Section:
     """Methods paragraphs with their references; ``probed`` when there is a probe table."""
     texts: list[str] = []
     sentences = []
@@ -166,6 +179,7 @@ def methods_section(runs: Sequence[Run], cohort: CohortFacts | Absent, *, probed
         if not written:
             sentences.append(f"No methods text for {run.name}: its configuration is not readable.")
         texts += written
+    texts += [paragraph for task in tasks for paragraph in task_methods(task)]
     paragraphs, references = number_citations(texts)
     return Section(
         "methods",
@@ -191,7 +205,10 @@ def _contract(run: Run, cohort: CohortFacts | Absent) -> dict[str, Any] | None:
 
 
 def origins(
-    runs: Sequence[Run], cohort: CohortFacts | Absent, given: Mapping[str, Path | None]
+    runs: Sequence[Run],
+    cohort: CohortFacts | Absent,
+    given: Mapping[str, Path | None],
+    tasks: Sequence[TaskRun] = (),
 ) -> Section:
     """Software, machine and the hashes that the numbers trace to."""
     tables, sentences = [], []
@@ -211,4 +228,5 @@ def origins(
         hashes = hash_table(run, files, facts)
         if hashes:
             tables.append(hashes)
+    tables += [origin_table(task) for task in tasks]
     return Section("origins", "Environment", sentences=sentences, tables=tables)

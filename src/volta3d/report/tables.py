@@ -250,6 +250,12 @@ def config_tables(run: Run) -> list[Table]:
     return tables
 
 
+def config_table(content: Mapping[str, Any]) -> Table:
+    """Every setting of a resolved configuration, folded."""
+    rows = list(flatten(content).items())
+    return Table("Every setting.", ("Setting", "Value"), rows, folded=True)
+
+
 def environment_table(run: Run) -> Table | None:
     """Software and machine."""
     rows = list(flatten(run.environment).items())

@@ -1,0 +1,153 @@
+"""The sections of a run of ``classify`` or ``segment``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from volta3d.report.blocks import Exhibit, Group, Section, Viewer
+from volta3d.report.figures_calibration import calibration
+from volta3d.report.figures_cases import NAMES, cases
+from volta3d.report.figures_fitting import fitting
+from volta3d.report.figures_folds import folds
+from volta3d.report.figures_reduced import reduced
+from volta3d.report.figures_roc import roc
+from volta3d.report.labels_shown import outlines
+from volta3d.report.tables import Table, config_table
+from volta3d.report.tables_tasks import (
+    fraction_table,
+    main_metric,
+    pair_table,
+    refused_table,
+    score_table,
+    segmentation_table,
+    test_table,
+)
+from volta3d.report.task_run import TaskRun
+
+SIZE_TELLS = (
+    "No arm here knows volume alone, and sex can be read from the size of a head. "
+    "Add one with: --arm volume=volume --resume"
+)
+OPTIMISTIC = (
+    "The epoch was chosen on the reported scans themselves, as in the paper: these numbers are "
+    "optimistic."
+)
+
+
+def task_group(run: TaskRun, index: int, folder: Path, cohort: Path | None) -> Group:
+    """All sections of a downstream run.
+
+    Args:
+        run: what was read.
+        index: its place in the report, for names of anchors and files.
+        folder: the report's, for pictures and viewers.
+        cohort: the run's cohort, for its scans; None draws none.
+    """
+    prefix = f"task{index}-"
+    if run.kind == "segmentation":
+        sections = [_segmented(run, prefix, folder, cohort)]
+    else:
+        sections = [_told(run, prefix)]
+    return Group(f"task{index}", run.name, [*sections, _settings(run, prefix)])
+
+
+def warnings(run: TaskRun) -> list[str]:
+    """What a reader must know before the numbers."""
+    found = []
+    if run.target.lower() in {"sex", "gender"} and run.metrics and not run.volume_arms:
+        found.append(SIZE_TELLS)
+    if "OPTIMISTIC" in str(run.metrics.get("selection", "")):
+        found.append(OPTIMISTIC)
+    if run.metrics.get("dropped"):
+        found.append(f"{run.metrics['dropped']} scan(s) were left out; folds.json says why.")
+    seen = _saw(run)
+    if seen:
+        found.append(f"In pretraining {', '.join(seen)} saw scans of this cohort, without labels.")
+    return [f"{run.name}: {text}" for text in found]
+
+
+def _saw(run: TaskRun) -> list[str]:
+    """The arms whose encoder was pretrained on scans of this cohort."""
+    declared = run.metrics.get("arms") or run.config.get("arms") or {}
+    return [
+        name
+        for name, about in declared.items()
+        if isinstance(about, dict)
+        and str(about.get("pretraining_saw", "none")) not in ("none", "None", "")
+    ]
+
+
+def _exhibits(charts: Sequence[tuple[str, str, Markup | None]]) -> list[Exhibit]:
+    return [Exhibit(title, note, svg) for title, note, svg in charts if svg is not None]
+
+
+def _told(run: TaskRun, prefix: str) -> Section:
+    metric = main_metric(run)
+    charts = [
+        (
+            f"{metric}, folds and mean",
+            "Dots: single folds. Line: 95 % interval over participants. With few test scans a "
+            "fold most of the spread between folds is sampling noise.",
+            folds(run, metric) if metric else None,
+        ),
+        (
+            f"{metric} with less to train on",
+            "Bands: 95 % intervals over participants; small dots: single seeds.",
+            reduced(run, metric) if metric else None,
+        ),
+        ("ROC curves", "Over all test scans; in the legend the pooled AUROC.", roc(run)),
+        (
+            "Calibration",
+            "On the dashed line a probability comes true as often as it says.",
+            calibration(run),
+        ),
+        (
+            "Training",
+            "Mean over folds and seeds; dashed: on the inner validation part.",
+            fitting(run),
+        ),
+    ]
+    tables = [score_table(run), fraction_table(run), pair_table(run)] if run.metrics else []
+    return Section(
+        f"{prefix}scores",
+        f"{run.target[:1].upper()}{run.target[1:]}: arms compared",
+        lead="Cross-validated by participant on the same folds for every arm.",
+        sentences=warnings(run),
+        charts=_exhibits(charts),
+        tables=[t for t in tables if t is not None],
+    )
+
+
+def _segmented(run: TaskRun, prefix: str, folder: Path, cohort: Path | None) -> Section:
+    pictures, viewer, sentences = outlines(run, prefix, folder, cohort)
+    charts = [
+        (
+            f"{title}, case by case",
+            "Each dot a case, mean over its structures; thin lines join the same case; bar: "
+            "median.",
+            cases(run, metric),
+        )
+        for metric, title in NAMES.items()
+    ]
+    charts.append(("Training", "Mean over folds and seeds.", fitting(run)))
+    tables: list[Table | None] = []
+    if run.metrics:
+        tables = [refused_table(run), segmentation_table(run), test_table(run)]
+    shown: Viewer | None = viewer
+    return Section(
+        f"{prefix}scores",
+        f"{run.target[:1].upper()}{run.target[1:]}: arms compared",
+        lead="Label maps in each scan's own space against the reference.",
+        sentences=[*warnings(run), *sentences],
+        charts=_exhibits(charts),
+        pictures=pictures,
+        viewer=shown,
+        tables=[t for t in tables if t is not None],
+    )
+
+
+def _settings(run: TaskRun, prefix: str) -> Section:
+    return Section(f"{prefix}settings", "Settings", tables=[config_table(run.config)])
