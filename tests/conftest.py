@@ -12,6 +12,11 @@ import torch
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """A folder for pictures of the pages that the browser tests open."""
+    parser.addoption("--screenshots", default="", help="folder for screenshots of the report")
+
+
 @pytest.fixture(scope="session")
 def dicom() -> ModuleType:
     """The module ``dicom_series.py``: small DICOM series made from nothing."""

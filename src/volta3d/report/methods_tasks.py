@@ -19,7 +19,7 @@ KINDS = {
 
 
 def task_methods(run: TaskRun) -> list[str]:
-    """The paragraph, with citations as ``[@key]``; [] for a run that is not scored or whose settings are unknown."""
+    """The paragraph, with citations as ``[@key]``; [] before a run is scored."""
     settings = run.config.get("settings")
     if not isinstance(settings, Mapping) or not run.arms:
         return []
