@@ -64,6 +64,10 @@ class Diverged(VoltaError):
     """A loss, gradient or weight became NaN or infinite."""
 
 
+class OutOfMemory(VoltaError):
+    """The machine's memory, or its GPU's, is not enough for what is asked."""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """A phrase that offers the valid names closest to ``name``, or lists them all."""
     names = list(valid)

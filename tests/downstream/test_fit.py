@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,6 @@ def test_stored_stems_give_the_same_fit(signal_cohort: Cohort, arm: Contestant) 
 def test_L2_what_pretraining_saw_of_the_cohort_is_said(
     signal_cohort: Cohort, encoder_folder: Path, tmp_path: Path
 ) -> None:
-    import json
-
     config_file = encoder_folder / "config.json"
     content = json.loads(config_file.read_text())
 

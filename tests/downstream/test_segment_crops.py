@@ -93,3 +93,17 @@ def test_intensities_stay_in_the_range_and_labels_untouched() -> None:
     assert float(images.min()) >= -1 - 1e-5 and float(images.max()) <= 3 + 1e-5
     assert images.shape == maps.shape == (4, 1, 16, 16, 16)
     assert set(maps.unique().tolist()) <= {0, 1, 2}
+
+
+def test_a_voxel_of_a_crop_is_a_voxel_of_the_cube_even_when_the_crop_is_larger() -> None:
+    """The sliding window pads; so do the crops, or the two would differ in scale."""
+    volume, labels = volume_and_labels()
+    config = CropsConfig(size=32, scale=(1, 1), rotation=0, flip=0, intensity=0, foreground=0)
+    middle = np.full(3, (EDGE - 1) / 2)
+    crop = draw_crop(KEY, config, EDGE, (middle, middle), [])
+    images, maps = cut(
+        [volume + 1], [labels], [crop], 32, value_range=(0.0, 2.0), swapped=(0, 2, 1)
+    )
+    assert torch.allclose(images[0, 0, 4:28, 4:28, 4:28], volume + 1, atol=1e-4)
+    assert float(images[0, 0, :3].abs().max()) == 0.0
+    assert torch.equal(maps[0, 0, 4:28, 4:28, 4:28], labels.long())

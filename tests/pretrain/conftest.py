@@ -19,7 +19,7 @@ from volta3d.config import PretrainConfig, build
 from volta3d.pretrain.checkpoint import available
 from volta3d.pretrain.data import Scans
 from volta3d.pretrain.log import read_metrics
-from volta3d.pretrain.loop import Trainer
+from volta3d.pretrain.trainer import Trainer
 
 EDGE = 16
 TINY: dict[str, Any] = {

@@ -18,7 +18,9 @@ from safetensors.torch import save_file
 from volta3d.config import PretrainConfig, load_pretrain
 from volta3d.errors import VoltaError
 from volta3d.pretrain.data import Scans
-from volta3d.pretrain.loop import Trainer, build_fabric, pretrain
+from volta3d.pretrain.fabric import build_fabric
+from volta3d.pretrain.loop import pretrain
+from volta3d.pretrain.trainer import Trainer
 
 WINDOW = [np.array([0, 1, 2]), np.array([3])]  # rank 1 has one scan, then none
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from volta3d.pretrain.ahead import ahead
-from volta3d.pretrain.loop import Trainer
+from volta3d.pretrain.trainer import Trainer
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 20])

@@ -16,7 +16,8 @@ from volta3d.cohort.store import Cohort, write_cohort
 from volta3d.config import PretrainConfig
 from volta3d.errors import CohortError, UsageError, VoltaError
 from volta3d.pretrain.data import Scans
-from volta3d.pretrain.loop import Trainer, pretrain
+from volta3d.pretrain.loop import pretrain
+from volta3d.pretrain.trainer import Trainer
 
 Make = Callable[..., Cohort]
 Tiny = Callable[..., PretrainConfig]

@@ -12,7 +12,8 @@ from lightning_fabric import Fabric
 
 from volta3d.config import PretrainConfig
 from volta3d.pretrain.data import Scans
-from volta3d.pretrain.loop import Autocast, Trainer, uses_bf16
+from volta3d.pretrain.fabric import Autocast, uses_bf16
+from volta3d.pretrain.trainer import Trainer
 from volta3d.views.batch import ViewBatch
 
 

@@ -21,8 +21,9 @@ from volta3d.cohort.store import Cohort
 from volta3d.config import PretrainConfig
 from volta3d.errors import CheckpointError, VoltaError
 from volta3d.pretrain.checkpoint import available, optimizer_tensors
-from volta3d.pretrain.loop import Trainer, pretrain
+from volta3d.pretrain.loop import pretrain
 from volta3d.pretrain.run import RunFolder
+from volta3d.pretrain.trainer import Trainer
 from volta3d.views.batch import ViewBatch
 
 Config = Callable[..., PretrainConfig]
@@ -201,7 +202,7 @@ def test_R9_a_fresh_trainer_stands_where_the_old_one_stood(
     list(old.epoch(0, 0))
     old.progress.epoch, old.progress.windows = 1, 0
     folder = RunFolder(tmp_path / "run", resume=False)
-    folder.identify(old.config, old.scans)
+    folder.identify(old.config, old.scans, old.fabric)
     folder.save(old)
     restored = folder.restore(new)
     assert restored is not None and restored == old.progress
@@ -272,7 +273,7 @@ def test_F6_checkpoints_that_vanished_are_an_error_not_a_fresh_start(
     cohort: Path, tiny: Config, finished: Path
 ) -> None:
     shutil.rmtree(finished / "checkpoints")
-    with pytest.raises(CheckpointError, match="its checkpoints are gone"):
+    with pytest.raises(CheckpointError, match="they are gone"):
         pretrain([cohort], finished, tiny(), resume=True)
 
 

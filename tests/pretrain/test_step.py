@@ -12,8 +12,8 @@ from volta3d.config import PretrainConfig, build
 from volta3d.errors import ConfigError, Diverged
 from volta3d.objective.koleo import koleo_loss
 from volta3d.objective.schedules import Now
-from volta3d.pretrain.loop import Trainer, windows
 from volta3d.pretrain.optimiser import clip_gradients
+from volta3d.pretrain.trainer import Trainer, windows
 
 Make = Callable[..., Trainer]
 PLAIN = ("optim.clip=0", "views.locals=0")

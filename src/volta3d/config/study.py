@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from volta3d.config.base import Config, Count, Positive, Range, Some, build, parse_yaml
+from volta3d.config.base import Config, Positive, Range, Some, build, parse_yaml
 from volta3d.errors import ConfigError, nearest
 
 Settings = dict[str, Any]

@@ -17,7 +17,7 @@ from volta3d.config import PretrainConfig, ViewsConfig
 from volta3d.model.pair import Network, build_pair
 from volta3d.objective.diagnostics import icc
 from volta3d.pretrain.data import Scans
-from volta3d.pretrain.loop import build_fabric
+from volta3d.pretrain.fabric import build_fabric
 from volta3d.views.batch import make_views
 
 SCANS = 48

@@ -13,7 +13,7 @@ import torch
 
 from volta3d import __version__
 from volta3d.config import PretrainConfig
-from volta3d.pretrain.loop import build_fabric, uses_bf16
+from volta3d.pretrain.fabric import build_fabric, uses_bf16
 
 EDGE = 1024  # of the matrices multiplied on a CPU
 EDGE_CUDA = 8192

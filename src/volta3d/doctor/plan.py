@@ -21,10 +21,12 @@ from volta3d.doctor.machine import synchronise
 from volta3d.errors import CohortError
 from volta3d.model.pair import build_pair
 from volta3d.objective.schedules import Now, Schedule
+from volta3d.pretrain.ahead import ahead
 from volta3d.pretrain.data import Scans
-from volta3d.pretrain.loop import build_fabric, windows
+from volta3d.pretrain.fabric import build_fabric
 from volta3d.pretrain.optimiser import build_optimizer
 from volta3d.pretrain.step import SelfDistillation
+from volta3d.pretrain.trainer import windows
 from volta3d.views.batch import ViewBatch, make_views
 
 UNKNOWN_SCANS = 100  # planned for when no cohort is given
@@ -98,10 +100,14 @@ def plan_run(cohort: Cohort | None, config: PretrainConfig) -> dict[str, Any]:
     seconds_views = _fastest(views, device)
     seconds_micro = _fastest(lambda: micro(drawn, last), device)
     seconds_update = _fastest(update, device)
+    made = ahead(lambda _: views(), range(REPEATS + 2), config.workers)
+    micro(next(made), last)
+    seconds_both = _fastest(lambda: micro(next(made), last), device)  # views made meanwhile
+    list(made)
     peak = memory.peak()
-    per_epoch = micro_steps * (seconds_views + seconds_micro) + len(epoch) * seconds_update
+    per_epoch = micro_steps * seconds_both + len(epoch) * seconds_update
 
-    data = 4 * scans * edge**3
+    data = (2 if config.views.downsample == 1 else 4) * scans * edge**3
     free = _free(device)
     state = sum(t.numel() * t.element_size() for t in distillation.state_dict().values())
     trained = sum(p.numel() for p in distillation.parameters() if p.requires_grad)
@@ -121,7 +127,7 @@ def plan_run(cohort: Cohort | None, config: PretrainConfig) -> dict[str, Any]:
         "efficiency": flops / micro_steps / config.epochs / seconds_micro,
         "memory": peak,
         "data": data,
-        "resident": data < 0.4 * free,
+        "resident": config.data == "resident" or (config.data == "auto" and data < 0.4 * free),
         "memory_free": free,
         "disk": checkpoints + state // 2 + pictures,
         "problem": problem,
@@ -137,14 +143,35 @@ def advice(memory: int | None, free: int, config: PretrainConfig) -> str:
         free: bytes there are.
     """
     if memory is None or memory < 0.9 * free:
-        return ""
+        larger = _larger(memory, free, config)
+        if larger == config.batch_size:
+            return ""
+        return (
+            f"Room for batch_size={larger} and accumulate="
+            f"{config.accumulate * config.batch_size // larger}: larger products, the same window"
+        )
+    keep = "" if config.checkpointing else "checkpointing=true (a third more time), or "
     if config.batch_size > 1:
         half = math.ceil(config.batch_size / 2)
         return (
-            f"Does not fit: set batch_size={half} and "
+            f"Does not fit: set {keep}batch_size={half} and "
             f"accumulate={config.accumulate * config.batch_size // half}"
         )
+    if keep:
+        return f"Does not fit at batch 1: set {keep}use a smaller model or fewer views"
     return "Does not fit at batch 1: use a smaller model or fewer and smaller views"
+
+
+def _larger(memory: int | None, free: int, config: PretrainConfig) -> int:
+    """The largest multiple of the batch that divides the window and takes half of what is free."""
+    batch = config.batch_size
+    if memory is None or config.optim.cadence == "micro_step":
+        return batch  # with this cadence the batch is part of the science
+    while config.accumulate * config.batch_size % (2 * batch) == 0:
+        if 2 * batch // config.batch_size * memory > free / 2:
+            break
+        batch *= 2
+    return batch
 
 
 def _fastest(work: Callable[[], object], device: torch.device) -> float:

@@ -16,7 +16,7 @@ from volta3d.downstream.labels import Labelled, read_labels
 from volta3d.downstream.trial import Trial, Worker
 from volta3d.errors import UsageError
 from volta3d.ledger import Ledger
-from volta3d.pretrain.loop import uses_bf16
+from volta3d.pretrain.fabric import uses_bf16
 
 Progress = Callable[[int, int, str], None]
 

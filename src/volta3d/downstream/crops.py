@@ -64,7 +64,7 @@ def draw_crop(
     if chance < config.foreground and len(voxels):
         own = voxels[structure]
         centre = own[int(part * len(own))] + away
-    width = min(1.0, config.size * zoom / edge)
+    width = config.size * zoom / edge  # above 1 the crop reaches beyond the cube, into black
     at = np.clip((2 * centre + 1) / edge - 1, -1.0, 1.0)
     geometry = Geometry(
         scale=(width, width, width),

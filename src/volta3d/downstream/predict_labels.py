@@ -35,7 +35,7 @@ from volta3d.prepare.qc import mosaic, write_png
 from volta3d.prepare.scan import Scan, plain_path
 from volta3d.prepare.source import as_nifti
 from volta3d.prepare.volume import prepare_scan
-from volta3d.pretrain.loop import uses_bf16
+from volta3d.pretrain.fabric import uses_bf16
 
 FLIPS = ("none", "left-right", "all")
 ABOUT, REFUSED = "predictions.json", "refused.tsv"

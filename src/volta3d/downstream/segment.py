@@ -23,7 +23,7 @@ from volta3d.downstream.segment_reference import References
 from volta3d.errors import CheckpointError, UsageError
 from volta3d.files import require_writable, write_text
 from volta3d.ledger import Ledger
-from volta3d.pretrain.loop import uses_bf16
+from volta3d.pretrain.fabric import uses_bf16
 
 Progress = Callable[[int, int, str], None]
 CONFIG, FOLDS, REFUSED = "config.yaml", "folds.json", "refused.tsv"

@@ -49,7 +49,7 @@ class Veil:
         self._key, self._keyfile = key, keyfile
         self._sources = [Path(s).absolute() for s in sources]
         self._known: dict[str, str] = {}
-        self._names: set[str] | None = None
+        self._names: list[str] | None = None
         self._texts: dict[str, str] = {}
 
     def name(self, kind: str, text: str, length: int = 12) -> str:
@@ -121,7 +121,7 @@ class Veil:
             hidden = re.sub(r"'[^']*'|\"[^\"]*\"", HIDDEN, text)
             if text.startswith(("Unforeseen", "Cannot be read")):
                 hidden = hidden.partition(":")[0]  # the rest is a library's, not ours
-            for name in sorted(self._all_names(), key=len, reverse=True):
+            for name in self._all_names():
                 if name in hidden:
                     hidden = re.sub(
                         rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", HIDDEN, hidden
@@ -154,13 +154,15 @@ class Veil:
             }
         return [self._content(v) for v in content] if isinstance(content, list) else content
 
-    def _all_names(self) -> set[str]:
+    def _all_names(self) -> list[str]:
+        """Longest first, so that a path goes before its parts."""
         if self._names is None:
             found: set[str] = set()
             for source in self._sources:
                 found |= {str(source), *source.parts[-1:]}
                 found |= _names_below(source)
-            self._names = {n for name in found for n in _spellings(name) if len(n) >= SHORTEST}
+            spelt = {n for name in found for n in _spellings(name) if len(n) >= SHORTEST}
+            self._names = sorted(spelt, key=len, reverse=True)
         return self._names
 
 

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
     from volta3d.pretrain.data import Scans
     from volta3d.pretrain.distributed import Ranks
-    from volta3d.pretrain.loop import PretrainResult, Trainer
+    from volta3d.pretrain.loop import PretrainResult
+    from volta3d.pretrain.trainer import Trainer
+
+
+SAVED = "saved.json"  # says that a checkpoint was once written, and when the last one
 
 
 class StopRequest:
@@ -85,6 +89,8 @@ class RunFolder:
         if path.exists() and not path.is_dir():
             raise UsageError("The output is a file, not a folder", where=path, fix="Rename --out")
         started = (path / "config.yaml").exists()
+        if resume and not started:
+            warnings.warn(f"There is no run to resume in {path}; a new one starts", stacklevel=2)
         if started and not resume:
             raise UsageError(
                 "A run is there already", where=path, fix="Add --resume, or choose another --out"
@@ -119,15 +125,19 @@ class RunFolder:
         finally:
             os.close(descriptor)
 
-    def identify(self, config: PretrainConfig, scans: Scans) -> None:
+    def identify(self, config: PretrainConfig, scans: Scans, fabric: Fabric) -> None:
         """Note what a resumed run must share with its checkpoints."""
-        self.identity = {"config": config.science(), "data": scans.identity()}
+        self.identity = {
+            "config": config.science(),
+            "data": scans.identity(),
+            "precision": str(fabric._precision.precision),  # what ``auto`` came to
+        }
 
     def describe(self, config: PretrainConfig, scans: Scans, fabric: Fabric) -> None:
         """Write config.yaml, environment.json and cohort.json; a resumed run keeps the first."""
         if not checkpoint.available(self.path / "checkpoints"):
             write_text(self.path / "config.yaml", config.to_yaml())
-        write_json(self.path / "environment.json", environment(fabric))
+            write_json(self.path / "environment.json", environment(fabric))
         described = [
             {
                 "path": cohort.path.name,
@@ -156,6 +166,7 @@ class RunFolder:
             identity=self.identity,
             keep=trainer.config.keep_checkpoints,
         )
+        write_json(self.path / SAVED, {"step": trainer.progress.step})
 
     def restore(self, trainer: Trainer) -> checkpoint.Progress | None:
         """The newest whole checkpoint put back, or None for a fresh start.
@@ -179,11 +190,10 @@ class RunFolder:
         )
         records = read_metrics(self.path / "metrics.jsonl")
         reached = max((r.get("step", 0) for r in records), default=0)
-        every = trainer.config.checkpoint_steps
-        if restored is None and every and reached > 2 * every:
+        if restored is None and (self.path / SAVED).exists():
             raise CheckpointError(
-                "The run's metrics show progress but its checkpoints are gone",
-                where=self.path,
+                "The run had checkpoints, and they are gone",
+                where=self.path / "checkpoints",
                 fix="Restore the checkpoints folder, or start a new run folder",
             )
         if restored is None and reached:

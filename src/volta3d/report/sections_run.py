@@ -21,6 +21,7 @@ from volta3d.report.figures_volumes import (
     spread,
 )
 from volta3d.report.runfolder import Points, Run
+from volta3d.report.section_attention import attention_section
 from volta3d.report.style import SERIES, number
 from volta3d.report.tables import monitor_table
 from volta3d.report.verdict import RANK_WARNING, limits_of, standardised
@@ -50,6 +51,7 @@ def run_group(
         _losses(run, prefix),
         _reconstructions(run, prefix, images),
         _tokens(run, prefix, images),
+        attention_section(run, prefix, images, scans=MOST_SCANS),
         _schedules(run, prefix),
     ]
     return Group(f"run{index}", run.name if titled else "", sections)

@@ -1,0 +1,76 @@
+"""The memory of a pretraining micro-step against the composition the paper describes.
+
+Run: python benchmarks/memory.py [--out memory.json] [--tiny]
+
+Each side takes one step in a process of its own. Counted is the peak of the process's resident
+memory above what it held with everything imported: networks, gradients, activations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable
+
+import torch
+from claims import claim, one_thread, parser, publish
+from pretrain_step import drawn, our_step, settings
+from reference_step import ReferenceStep
+
+from volta3d.doctor.plan import PeakMemory
+from volta3d.views.batch import ViewBatch
+
+SIDES = ("ours", "ours checkpointing", "reference fp32", "reference bf16")
+
+
+def peak(side: str, tiny: bool) -> int:
+    """Bytes at the peak of two steps of one side."""
+    one_thread()
+    config = settings(tiny)
+    views = drawn(config)
+    import monai.networks.nets  # noqa: F401  both sides hold it
+
+    memory = PeakMemory(torch.device("cpu"))
+    step: Callable[[ViewBatch], None]
+    if side.startswith("ours"):
+        step = our_step(config.model_copy(update={"checkpointing": "checkpointing" in side}))
+    else:
+        step = ReferenceStep(config, bf16=side.endswith("bf16"))
+    for _ in range(2):
+        step(views)
+    found = memory.peak()
+    if found is None:
+        raise SystemExit("this system does not tell the peak of a process's memory")
+    return found
+
+
+def main() -> None:
+    """Start the sides one after the other and print."""
+    given = parser(__doc__)
+    given.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    arguments = given.parse_args()
+    if arguments.side:
+        print(peak(arguments.side, arguments.tiny))
+        return
+    tiny = ["--tiny"] if arguments.tiny else []
+    found = {}
+    for side in SIDES:
+        command = [sys.executable, __file__, "--side", side, *tiny]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        found[side] = int(said.split()[-1])
+    claims = []
+    for side in SIDES[:2]:
+        for other in SIDES[2:]:
+            ratio = found[side] / found[other]
+            claims.append(
+                claim(
+                    f"peak memory of a step, {side}, against {other}, MB",
+                    found[side] / 1e6, found[other] / 1e6, ratio, "at most half", ratio <= 0.5,
+                )
+            )  # fmt: skip
+    publish("memory", claims, arguments.out, bytes=found)
+
+
+if __name__ == "__main__":
+    main()

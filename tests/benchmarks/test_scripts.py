@@ -1,0 +1,47 @@
+"""Every benchmark runs in its cheap form and says what it must; times are not judged here."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+SAYS = {"what", "ours", "reference", "ratio", "wanted", "met"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "views",
+        "pretrain_step",
+        pytest.param("memory", marks=pytest.mark.slow),
+        pytest.param("growth", marks=pytest.mark.slow),
+    ],
+)
+def test_a_script_prints_its_claims(name: str, tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / f"{name}.py"), "--tiny", "--out", str(out)],
+        capture_output=True,
+        text=True,
+        cwd=FOLDER,
+    )
+    assert done.returncode == 0, done.stderr
+    printed, written = json.loads(done.stdout), json.loads(out.read_text(encoding="utf-8"))
+    assert printed == written and written["name"] == name
+    assert written["claims"] and all(claim.keys() >= SAYS for claim in written["claims"])
+    assert {"processor", "cores", "load"} <= written["machine"].keys()
+
+
+def test_the_page_says_what_was_measured_and_that_no_gpu_ran() -> None:
+    page = runpy.run_path(str(FOLDER / "run.py"))["page"]
+    claim = {"what": "w", "ours": 1.0, "reference": 2.0, "ratio": 0.5, "wanted": "1", "met": False}
+    machine = {"processor": "P", "cores": 2, "memory_gb": 8, "load": [1.0, 2.0, 3.0]}
+    text = page({"views": {"claims": [claim], "machine": machine}}, {"views": "Because."})
+    assert "| w | 1 | 2 | 0.5 | 1 | **no** |" in text
+    assert "Because." in text and "No GPU has run these" in text
