@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from volta3d.cohort.store import Cohort
 from volta3d.config import PretrainConfig
-from volta3d.errors import CheckpointError, VoltaError
+from volta3d.errors import CheckpointError, OutOfMemory, UsageError, VoltaError
 from volta3d.pretrain.checkpoint import available, optimizer_tensors
 from volta3d.pretrain.loop import pretrain
 from volta3d.pretrain.run import RunFolder
@@ -358,3 +358,83 @@ def test_R2_F7_sigterm_saves_and_leaves_in_time(
     assert all(bool(v.isfinite().all()) for v in weights.values())
     pretrain([cohort], run, tiny(), resume=True)
     assert_same_run(run, straight("paper"))
+
+
+def test_F9_a_first_ctrl_c_saves_and_a_second_quits(
+    cohort: Path,
+    tiny: Config,
+    straight: Callable[[str], Path],
+    tmp_path: Path,
+    assert_same_run: Same,
+) -> None:
+    def press(times: int) -> Callable[[int, int, str], None]:
+        def notify(done: int, _: int, __: str) -> None:
+            for _ in range(times if done == 2 else 0):
+                signal.raise_signal(signal.SIGINT)
+
+        return notify
+
+    run = tmp_path / "once"
+    with pytest.raises(VoltaError, match="SIGINT after step 2, everything is saved"):
+        pretrain([cohort], run, tiny("checkpoint_steps=0"), notify=press(1))
+    pretrain([cohort], run, tiny("checkpoint_steps=0"), resume=True)
+    assert_same_run(run, straight("paper"))
+    with pytest.raises(KeyboardInterrupt):
+        pretrain([cohort], tmp_path / "twice", tiny("checkpoint_steps=0"), notify=press(2))
+    assert not available(tmp_path / "twice" / "checkpoints")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["python", "gpu", "cpu"],
+)
+def test_F15_out_of_memory_keeps_the_checkpoint_and_says_what_would_help(
+    cohort: Path, tiny: Config, tmp_path: Path, error: Exception
+) -> None:
+    def runs_out(done: int, _: int, __: str) -> None:
+        if done == 2:
+            raise error
+
+    run = tmp_path / "run"
+    with pytest.raises(OutOfMemory, match=r"Halve batch_size and double accumulate"):
+        pretrain([cohort], run, tiny(), notify=runs_out)
+    assert available(run / "checkpoints")[0].name == "step-00000001"
+    assert pretrain([cohort], run, tiny(), resume=True).step == 6
+
+
+def test_F15_other_errors_are_not_taken_for_memory(
+    cohort: Path, tiny: Config, tmp_path: Path
+) -> None:
+    def breaks(done: int, _: int, __: str) -> None:
+        raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        pretrain([cohort], tmp_path / "run", tiny(), notify=breaks)
+
+
+def test_O7_a_mistyped_folder_to_resume_is_said(cohort: Path, tiny: Config, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="no run to resume"):
+        pretrain([cohort], tmp_path / "nowhere", tiny("epochs=1"), resume=True)
+
+
+def test_a_cls_loss_that_never_starts_is_said(cohort: Path, tiny: Config, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="it stays off"):
+        pretrain([cohort], tmp_path / "run", tiny("objective.cls_start_epoch=2"))
+
+
+@pytest.mark.parametrize(
+    ("assignment", "said"), [("monitor.probe=agee", "'age'"), ("device=cuda", "device=auto")]
+)
+def test_O7_what_cannot_work_leaves_no_run_behind(
+    cohort: Path, tiny: Config, tmp_path: Path, assignment: str, said: str
+) -> None:
+    if assignment == "device=cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(UsageError, match=said):
+        pretrain([cohort], tmp_path / "run", tiny(assignment))
+    pretrain([cohort], tmp_path / "run", tiny("epochs=1"))
