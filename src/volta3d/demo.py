@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -21,6 +22,8 @@ from volta3d.progress import Steps, duration
 from volta3d.report import report
 
 SIZE = 64  # prepared cube of the demo, voxels
+SHOWN = ("untrained regions", "trained regions", "volume only")
+Row = Mapping[Any, Any] | None
 
 
 @dataclass(frozen=True)
@@ -40,30 +43,44 @@ class DemoResult:
     alarms: list[str]
 
     def text(self) -> str:
-        """The closing words: before and after, the volume-only baseline beside them."""
+        """The closing words: before and after training, volume alone beside them."""
+        linear = self.probes[self.probes["probe"] == "linear"]
+        rows = {
+            (str(r["column"]), str(r["metric"]), str(r["features"])): r
+            for r in linear.to_dict("records")
+        }
         lines = [
             "",
-            "What was learnt, on SYNTHETIC brains (linear probe, by subject, 95 % interval):",
+            "What was learnt, on SYNTHETIC brains: linear probes on the encoder's patch tokens,",
+            "averaged over 27 regions; cross-validated by subject, 95 % intervals in brackets.",
+            "",
+            f"  {'':<18}{'untrained':>10}{'trained':>9}  {'gain':<22}{'volume alone':>12}",
         ]
-        linear = self.probes[self.probes["probe"] == "linear"]
-        for (column, metric), rows in linear.groupby(["column", "metric"], sort=False):
-            if metric not in ("AUROC", "r"):
-                continue
-            lines.append(f"  {column} ({metric})")
-            for row in rows.to_dict("records"):
-                gain = row.get("gain")
-                paired = "" if gain is None or gain != gain else f"   gain {gain:+.2f} "
-                if paired:
-                    paired += f"[{row['gain_low']:+.2f}, {row['gain_high']:+.2f}]"
-                lines.append(
-                    f"    {row['features']:<20}{row['score']:6.2f}"
-                    f"  [{row['low']:.2f}, {row['high']:.2f}]{paired}"
-                )
-        lines.append("  gain: against the same network untrained, on the same subjects and folds")
+        for column, metric in dict.fromkeys(key[:2] for key in rows):
+            if metric in ("AUROC", "r"):
+                own = {name: rows.get((column, metric, name)) for name in SHOWN}
+                lines.append(_line(f"{column}, {metric}", *own.values()))
         collapse = ", ".join(sorted(set(self.alarms))) or "none"
-        lines.append(f"  collapse alarms: {collapse}")
-        lines.append(f"Done in {duration(self.seconds)}. Open {self.report}")
-        return "\n".join(lines)
+        return "\n".join(
+            [
+                *lines,
+                "",
+                "Head size is scaled away when these scans are prepared, and sex shows in nothing",
+                "else; diagnosis moves the surface of the hippocampus by less than a voxel here.",
+                f"Collapse alarms: {collapse}. Other features and metrics are in the report.",
+                f"Done in {duration(self.seconds)}. Open {self.report}",
+            ]
+        )
+
+
+def _line(what: str, untrained: Row, trained: Row, volume: Row) -> str:
+    """One line of the closing table; a score that is missing stays empty."""
+    gain = (trained or {}).get("gain")
+    paired = ""
+    if trained and gain is not None and gain == gain:
+        paired = f"{gain:+.2f} [{trained['gain_low']:+.2f}, {trained['gain_high']:+.2f}]"
+    before, after, alone = (f"{r['score']:.2f}" if r else "" for r in (untrained, trained, volume))
+    return f"  {what:<18}{before:>10}{after:>9}  {paired:<22}{alone:>12}"
 
 
 def demo(

@@ -34,6 +34,7 @@ from volta3d.prepare.nyul import learn, read_landmarks
 from volta3d.prepare.parallel import outcomes
 from volta3d.prepare.piece import Outcome
 from volta3d.prepare.privacy import Veil, open_veil, veiled
+from volta3d.prepare.repeats import mark_repeats
 from volta3d.prepare.rows import findings_table, participants_table, quarantine_table
 from volta3d.prepare.scan import Scan
 
@@ -208,7 +209,7 @@ def _publish(
     pieces = out / WORK / "pieces"
     refused = [*refused, *((s.source, o.refused) for s, o in done if o.refused)]
     refused = veil.refused(refused) if veil else refused
-    kept = [(s, o) for s, o in done if o.refused is None]
+    kept = mark_repeats([(s, o) for s, o in done if o.refused is None])
     if not kept:
         raise _nothing(out, refused)
     records = read_records(old) if old else []
