@@ -100,6 +100,7 @@ def plan_run(cohort: Cohort | None, config: PretrainConfig) -> dict[str, Any]:
     seconds_views = _fastest(views, device)
     seconds_micro = _fastest(lambda: micro(drawn, last), device)
     seconds_update = _fastest(update, device)
+    del drawn  # a run holds no batch beside the one at work and those made ahead
     made = ahead(lambda _: views(), range(REPEATS + 2), config.workers)
     micro(next(made), last)
     seconds_both = _fastest(lambda: micro(next(made), last), device)  # views made meanwhile
