@@ -70,3 +70,18 @@ def test_batched_views_pass_as_they_do_one_at_a_time(trainer: Callable[..., Trai
     alone = [student.encoder(v[None]) for v in (*views.corrupted, *views.global_views)]
     # fp32 matrix products round differently with another number of rows
     assert torch.allclose(batched, torch.cat(alone), atol=1e-5)
+
+
+def test_R5_a_thread_that_makes_views_leaves_the_shared_cache_of_autocast_alone(
+    trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Emptied in the middle of a step in bf16 it changes the order in which gradients are added."""
+    made, emptied = trainer(), []
+    monkeypatch.setattr(torch, "clear_autocast_cache", lambda: emptied.append(1))
+    thread = threading.Thread(target=lambda: made.views(np.array([0, 1]), 0))
+    thread.start()
+    thread.join()
+    assert not emptied
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = made.views(np.array([0, 1]), 0)
+    assert torch.equal(inside.global_views, made.views(np.array([0, 1]), 0).global_views)

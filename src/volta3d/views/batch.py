@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,8 +90,7 @@ def make_views(
             ]
             for s in scan_ids[part]
         ]
-        # autocast would blur in bfloat16
-        with torch.autocast(volumes.device.type, enabled=False):
+        with exact(volumes.device):  # autocast would blur in bfloat16
             parts.append(_views(volumes[part].float(), drawn, value_range))
     return parts[0] if len(parts) == 1 else _joined(parts)
 
@@ -166,3 +167,14 @@ def _generators(
     drawn: list[ViewParameters], purpose: str, device: torch.device
 ) -> Callable[[int], torch.Generator]:
     return lambda index: drawn[index].key.voxels(purpose, device)
+
+
+def exact(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """A context in which autocast, where it is on, is off.
+
+    Where it is off already nothing is entered: leaving an autocast context empties a cache that all
+    threads share, and a thread that makes views ahead would empty it in the middle of a step.
+    """
+    if not torch.is_autocast_enabled(device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
