@@ -67,7 +67,7 @@ class DemoResult:
                 "",
                 "Head size is scaled away when these scans are prepared, and sex shows in nothing",
                 "else; diagnosis moves the surface of the hippocampus by less than a voxel here.",
-                f"Collapse alarms: {collapse}. Other features and metrics are in the report.",
+                f"Alarms: {collapse}. Other features and metrics are in the report.",
                 f"Done in {duration(self.seconds)}. Open {self.report}",
             ]
         )

@@ -34,7 +34,7 @@ MIN_SCANS = 64  # fewer say too little about a cohort's spread
 ENTROPY_STEPS = 50
 FLAT_STEPS = 200
 FLAT = 0.02  # nat
-KNN_LOSS = 0.1  # [C] about a standard error of an AUROC or r on a hundred scans
+KNN_LOSS = 0.2  # [C] about two standard errors of an AUROC or r on a hundred scans
 
 
 def alarms(monitor: dict[str, Any], *, scans: int, standardised: bool = False) -> list[Alarm]:
