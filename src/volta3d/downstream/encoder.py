@@ -146,7 +146,7 @@ class LoadedEncoder:
 
 
 def regions(patches: Tensor, edge: int = REGIONS) -> Tensor:
-    """Means of patch tokens [B, T, W] over a grid of ``edge``³ regions, [B, edge³·W].
+    """Means of patch tokens [B, T, W] over ``edge`` regions along each axis, [B, edge³·W].
 
     Regions share tokens where the grid of tokens is no multiple of ``edge``.
     """

@@ -34,7 +34,7 @@ def slide(
     batch: int,
     background: float = 0.0,
 ) -> Tensor:
-    """Run ``network`` over windows of ``size``³ and blend what it says (Gaussian weights).
+    """Run ``network`` over cubes of edge ``size`` and blend what it says (Gaussian weights).
 
     Args:
         network: [B, 1, S, S, S] to [B, C, S, S, S].
