@@ -92,15 +92,15 @@ def plan_run(cohort: Cohort | None, config: PretrainConfig) -> dict[str, Any]:
         distillation.pair.update_teacher(0.999)
 
     last = schedule.at(schedule.steps - 1)
-    drawn = views()
+    once = [views()]
     with FlopCounterMode(display=False) as counter:
-        micro(drawn, last)
+        micro(once[0], last)
     update()
     flops = counter.get_total_flops() * micro_steps * config.epochs
     seconds_views = _fastest(views, device)
-    seconds_micro = _fastest(lambda: micro(drawn, last), device)
+    seconds_micro = _fastest(lambda: micro(once[0], last), device)
     seconds_update = _fastest(update, device)
-    del drawn  # a run holds no batch beside the one at work and those made ahead
+    once.clear()  # a run holds no batch beside the one at work and those made ahead
     made = ahead(lambda _: views(), range(REPEATS + 2), config.workers)
     micro(next(made), last)
     seconds_both = _fastest(lambda: micro(next(made), last), device)  # views made meanwhile
