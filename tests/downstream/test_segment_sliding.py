@@ -62,4 +62,4 @@ def test_outside_the_head_is_background_without_asking_the_network() -> None:
 
 def test_a_volume_without_foreground_is_one_box() -> None:
     assert foreground_box(torch.zeros(3, 4, 5), 0.0) == (slice(0, 3), slice(0, 4), slice(0, 5))
-    assert len(flip_passes("all")) == 8 and flip_passes("none") == ((),)
+    assert flip_passes("left-right") == ((), (0,)) and flip_passes("none") == ((),)

@@ -99,7 +99,7 @@ def predict(
     out: Annotated[Path, typer.Option(help="The folder for what is predicted.")],
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     flips: Annotated[
-        str, typer.Option(help="Label maps: average mirrored passes: none, left-right, all.")
+        str, typer.Option(help="Label maps: none, or left-right: average a mirrored pass in.")
     ] = "none",
     largest: Annotated[
         bool, typer.Option("--largest", help="Label maps: keep each structure's largest part.")

@@ -84,7 +84,7 @@ class SegmentConfig(Config):
     clip: float = Field(default=1.0, ge=0)  # [C] of the gradient's norm, 0 turns it off
     overlap: float = Field(default=0.5, ge=0, lt=1)  # [C] of neighbouring windows
     window_batch: Some = 4  # windows at once
-    test_flips: Literal["none", "left-right", "all"] = "none"  # averaged over at the end
+    test_flips: Literal["none", "left-right"] = "none"  # a mirrored pass averaged in at the end
     largest_component: bool = False  # keep only the largest part of each structure
     side_ratio: float = Field(default=2.0, ge=1)  # sides more unequal than this are refused
     checkpoint_minutes: Positive = 10.0

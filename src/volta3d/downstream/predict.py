@@ -46,7 +46,7 @@ def predict(
         scans: scans (NIfTI or DICOM, files or folders) or prepared cohorts; several are mixed.
         out: the folder for the results.
         device: auto, cpu or cuda.
-        flips: for label maps: none, left-right or all, mirrored passes that are averaged.
+        flips: for label maps: none, or left-right: a mirrored pass is averaged in.
         largest: for label maps: keep only the largest part of each structure.
         progress: called with (done, total).
 

@@ -37,7 +37,7 @@ from volta3d.prepare.source import as_nifti
 from volta3d.prepare.volume import prepare_scan
 from volta3d.pretrain.fabric import uses_bf16
 
-FLIPS = ("none", "left-right", "all")
+FLIPS = ("none", "left-right")
 ABOUT, REFUSED = "predictions.json", "refused.tsv"
 
 
@@ -46,7 +46,7 @@ class Options:
     """What is done besides one plain pass.
 
     Args:
-        flips: none, left-right or all: mirrored passes that are averaged.
+        flips: none, or left-right: a mirrored pass is averaged in.
         largest: keep only the largest part of each structure.
     """
 

@@ -53,7 +53,7 @@ class SegmentModel:
 
         Args:
             volume: float32, prepared with the contract.
-            flips: none, left-right or all; averaged.
+            flips: none or left-right; averaged.
             bf16: run the network in bfloat16.
             batch: windows at once.
         """
