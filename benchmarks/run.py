@@ -77,8 +77,9 @@ def page(found: dict[str, dict[str, Any]], reasons: dict[str, str]) -> str:
             *(row(claim) for claim in result["claims"]),
             "",
         ]
-        if name in reasons:
-            text += [reasons[name], ""]
+        reason = result.get("reason") or reasons.get(name)
+        if reason:
+            text += [reason, ""]
     return "\n".join(text)
 
 
