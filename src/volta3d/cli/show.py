@@ -28,7 +28,9 @@ def demo(
 
 @app.command(epilog=example("volta3d report run --out report"))
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of pretrain, classify, segment.")
+    ],
     out: Annotated[Path, typer.Option(help="The report folder.")],
     embeddings: Annotated[Path | None, typer.Option(help="A table that embed wrote.")] = None,
     probes: Annotated[Path | None, typer.Option(help="A table that probe wrote.")] = None,
