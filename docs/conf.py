@@ -22,7 +22,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown"}
 
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "deflist"]  # no formulas: MathJax is fetched
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
@@ -35,12 +35,12 @@ suppress_warnings = ["ref.python"]  # short names in annotations may stand for s
 
 html_theme = "furo"
 html_title = f"volta3d {__version__}"
+# nothing is fetched by a reader's browser, see tests/browser/test_docs_pages.py
 html_static_path = ["_static"]
 html_css_files = ["volta3d.css"]
 html_show_sphinx = False
 html_copy_source = False
 html_theme_options = {"top_of_page_buttons": []}
-# nothing is fetched by a reader's browser: fonts, scripts and figures come with the pages
 
 
 def _upright(*given: Any) -> None:
