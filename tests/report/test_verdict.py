@@ -14,7 +14,7 @@ from volta3d.report.evidence import Probe
 from volta3d.report.figures_probes import gain_text, interval_text
 from volta3d.report.runfolder import Run, read_run
 from volta3d.report.tables import gain_table
-from volta3d.report.verdict import comparisons, health, probe_lead
+from volta3d.report.verdict import comparisons, health, limits_of, probe_lead
 
 
 def probe(features: str, score: float, half: float = 0.05, **more: Any) -> Probe:
@@ -140,6 +140,29 @@ def test_a_high_cosine_condemns_only_a_plain_bottleneck(
     run.raw["objective"]["bottleneck"] = bottleneck
     run.epochs[-1]["mean_cosine"] = 0.999
     assert health(run).title == title
+
+
+def test_warnings_are_told_and_are_no_collapse(made: dict[str, Path]) -> None:
+    run = read_run(made["run"])
+    run.epochs[-1]["effective_rank"] = 9.0
+    run.epochs[-1]["gradient_norms"] = {"cls": 0.001, "patch": 1.0}
+    end = {"kind": "alarm", "name": "knn_token", "step": run.epochs[-1]["step"]}
+    found = health(Run(**{**vars(run), "alarms": [*run.alarms, end]}))
+    assert (found.state, found.title) == ("good", "Not collapsed")
+    assert "last record: cls to patch gradient, effective rank, knn token." in found.sentence
+    assert "none rings now" not in found.sentence
+
+
+def test_a_rank_below_two_condemns(made: dict[str, Path]) -> None:
+    run = read_run(made["run"])
+    run.epochs[-1]["effective_rank"] = 1.5
+    assert health(run).title == "Features degenerate"
+
+
+def test_the_figures_draw_the_limits_that_ring() -> None:
+    assert [value for value, _ in limits_of("teacher_entropy")] == [0.1, 0.98]
+    assert [value for value, _ in limits_of("effective_rank")] == [2.0]
+    assert [value for value, _ in limits_of("information")] == [0.05]
 
 
 def test_few_scans_prove_nothing(made: dict[str, Path]) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from volta3d.config.base import Config, Count, Positive, Probability, Range, Some, build, parse_yaml
-from volta3d.errors import ConfigError, nearest
+from volta3d.config.base import (
+    Config,
+    Count,
+    Positive,
+    Probability,
+    Range,
+    Some,
+    load_preset,
+    preset_names,
+)
 
 CLASSIFY_FOLDER = "presets/classify"
 
@@ -76,8 +82,7 @@ class ClassifyConfig(Config):
 
 def classify_presets() -> list[str]:
     """The names of the presets of ``classify`` that ship with the package."""
-    names = [p.name for p in (resources.files("volta3d") / CLASSIFY_FOLDER).iterdir()]
-    return sorted(n.removesuffix(".yaml") for n in names if n.endswith(".yaml"))
+    return preset_names(CLASSIFY_FOLDER)
 
 
 def load_classify(preset: str = "paper", assignments: Iterable[str] = ()) -> ClassifyConfig:
@@ -86,11 +91,4 @@ def load_classify(preset: str = "paper", assignments: Iterable[str] = ()) -> Cla
     Raises:
         ConfigError: no such preset, an unknown key, or a value of the wrong kind.
     """
-    if preset in classify_presets():
-        file = resources.files("volta3d") / CLASSIFY_FOLDER / f"{preset}.yaml"
-        content = {"preset": preset, **parse_yaml(file.read_text("utf-8"), where=preset)}
-    elif Path(preset).suffix in {".yaml", ".yml"} and Path(preset).is_file():
-        content = parse_yaml(Path(preset).read_text("utf-8"), where=preset)
-    else:
-        raise ConfigError("No such preset", where=preset, fix=nearest(preset, classify_presets()))
-    return build(ClassifyConfig, content, assignments)
+    return load_preset(ClassifyConfig, CLASSIFY_FOLDER, preset, assignments)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from volta3d.config.base import Config, Count, Positive, Probability, Range, Some, build, parse_yaml
-from volta3d.errors import ConfigError, nearest
+from volta3d.config.base import (
+    Config,
+    Count,
+    Positive,
+    Probability,
+    Range,
+    Some,
+    load_preset,
+    preset_names,
+)
 
-FOLDER = "segment"  # of the presets
+FOLDER = "presets/segment"
 
 
 class CropsConfig(Config):
@@ -112,8 +118,7 @@ class SegmentConfig(Config):
 
 def segment_presets() -> list[str]:
     """The names of the presets that ship with the package."""
-    names = [p.name for p in (resources.files("volta3d") / "presets" / FOLDER).iterdir()]
-    return sorted(n.removesuffix(".yaml") for n in names if n.endswith(".yaml"))
+    return preset_names(FOLDER)
 
 
 def load_segment(preset: str = "paper", assignments: Iterable[str] = ()) -> SegmentConfig:
@@ -122,11 +127,4 @@ def load_segment(preset: str = "paper", assignments: Iterable[str] = ()) -> Segm
     Raises:
         ConfigError: no such preset, an unknown key, or a value of the wrong kind.
     """
-    if preset in segment_presets():
-        file = resources.files("volta3d") / "presets" / FOLDER / f"{preset}.yaml"
-        content = {"preset": preset, **parse_yaml(file.read_text("utf-8"), where=preset)}
-    elif Path(preset).suffix in {".yaml", ".yml"} and Path(preset).is_file():
-        content = parse_yaml(Path(preset).read_text("utf-8"), where=preset)
-    else:
-        raise ConfigError("No such preset", where=preset, fix=nearest(preset, segment_presets()))
-    return build(SegmentConfig, content, assignments)
+    return load_preset(SegmentConfig, FOLDER, preset, assignments)

@@ -8,7 +8,16 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from volta3d.config.base import Config, Positive, Range, Some, build, parse_yaml
+from volta3d.config.base import (
+    Config,
+    Positive,
+    Range,
+    Some,
+    build,
+    parse_yaml,
+    preset_names,
+    read_yaml,
+)
 from volta3d.errors import ConfigError, nearest
 
 Settings = dict[str, Any]
@@ -155,8 +164,7 @@ def _known(where: str, name: str, valid: dict[str, Any]) -> None:
 
 def studies() -> list[str]:
     """The names of the studies that ship with the package."""
-    names = [p.name for p in (resources.files("volta3d") / FOLDER).iterdir()]
-    return sorted(n.removesuffix(".yaml") for n in names if n.endswith(".yaml"))
+    return preset_names(FOLDER)
 
 
 def load_study(study: Path | str, sources: dict[str, str] | None = None) -> StudyConfig:
@@ -171,7 +179,7 @@ def load_study(study: Path | str, sources: dict[str, str] | None = None) -> Stud
     """
     path = Path(study)
     if path.is_file():
-        content = parse_yaml(path.read_text("utf-8"), where=path)
+        content = parse_yaml(read_yaml(path), where=path)
     elif path.stem in studies() and path.parent == Path():
         shipped = resources.files("volta3d") / FOLDER / f"{path.stem}.yaml"
         content = parse_yaml(shipped.read_text("utf-8"), where=path.stem)

@@ -31,6 +31,8 @@ class Alarm:
 
 
 MIN_SCANS = 64  # fewer say too little about a cohort's spread
+ENTROPY_HIGH, ENTROPY_LOW = 0.98, 0.1  # of ln K
+RANK_WARNING = 10.0
 ENTROPY_STEPS = 50
 FLAT_STEPS = 200
 FLAT = 0.02  # nat
@@ -70,7 +72,7 @@ def alarms(monitor: dict[str, Any], *, scans: int, standardised: bool = False) -
     if rank is not None and rank < 2.0:
         below("effective_rank", 2.0, "the features span fewer than two directions")
     else:
-        below("effective_rank", 10.0, "the features span fewer than ten directions", "warn")
+        below("effective_rank", RANK_WARNING, "the features span fewer than ten directions", "warn")
     found += gradient_alarms(monitor.get("gradient_norms") or {})
     return found
 
@@ -138,17 +140,22 @@ class StepAlarms:
         entropy, loss = record["teacher_entropy"], record["cls"]
         watched = (
             (
-                entropy > 0.98,
+                entropy > ENTROPY_HIGH,
                 ENTROPY_STEPS,
-                Alarm("teacher_entropy", entropy, 0.98, "the teacher's distributions are uniform"),
+                Alarm(
+                    "teacher_entropy",
+                    entropy,
+                    ENTROPY_HIGH,
+                    "the teacher's distributions are uniform",
+                ),
             ),
             (
-                entropy < 0.1,
+                entropy < ENTROPY_LOW,
                 ENTROPY_STEPS,
                 Alarm(
                     "teacher_certainty",
                     entropy,
-                    0.1,
+                    ENTROPY_LOW,
                     "the teacher's distributions are single prototypes",
                 ),
             ),

@@ -29,12 +29,13 @@ POOLINGS = {
 UNTRAINED, VOLUME = "the untrained encoder", "head and brain volume alone"
 
 # The limits live with the alarms; a record that breaks them all tells what they are.
-_LOW = {"information": -1.0, "teacher_entropy": -1.0, "effective_rank": -1.0}
-_HIGH = {"teacher_entropy": 2.0, "mean_cosine": 2.0, "bottleneck_cosine": 2.0}
+_LOW = {"information": -1.0, "effective_rank": -1.0}
+_HIGH = {"mean_cosine": 2.0, "bottleneck_cosine": 2.0}
 LOWEST = {a.name: a.limit for a in guard.alarms(dict(_LOW), scans=guard.MIN_SCANS)}
 HIGHEST = {a.name: a.limit for a in guard.alarms(dict(_HIGH), scans=guard.MIN_SCANS)}
-RANK_WARNING = 10.0  # METHOD section 10: below 10 warn, below 2 stop
-CLS_MARGIN = 0.02  # METHOD section 10: |CLS loss - ln K|
+# the entropy is judged step by step, its figure shows the same limits
+LOWEST["teacher_entropy"], HIGHEST["teacher_entropy"] = guard.ENTROPY_LOW, guard.ENTROPY_HIGH
+RANK_WARNING, CLS_MARGIN = guard.RANK_WARNING, guard.FLAT
 RECENT = 0.05  # the share of steps that "now" averages over
 
 
@@ -93,14 +94,15 @@ def health(run: Run) -> Health:
             facts,
         )
     watched = _watched(run)
-    ringing = guard.alarms(last, scans=guard.MIN_SCANS, standardised=standardised(run))
+    found = guard.alarms(last, scans=guard.MIN_SCANS, standardised=standardised(run))
+    ringing = [alarm for alarm in found if alarm.level == "stop"]
     names = {alarm.name for alarm in ringing}
     caution = (
         f" The monitors saw only {watched} scans; below {guard.MIN_SCANS} they say little."
         if watched is not None and watched < guard.MIN_SCANS
         else ""
     )
-    if names & {"information", "teacher_entropy"}:
+    if "information" in names:
         what = "; ".join(f"{a.what} ({_words(a.name)} {number(a.value)})" for a in ringing)
         return Health("bad", "Collapsed", f"At the last record {what}.{caution}", facts)
     if names:
@@ -114,11 +116,22 @@ def health(run: Run) -> Health:
         f"The teacher's outputs carry {number(last['information'])} nat of information about "
         f"which scan they saw; the alarm is at {_limit(LOWEST['information'])}."
     )
-    rang = sorted({_words(str(a.get("name"))) for a in run.alarms})
-    if rang:
-        sentence += f" Earlier in the run alarms rang ({', '.join(rang)}); none rings now."
+    sentence += _rang(run, found)
     state: State = "unclear" if caution else "good"
     return Health(state, "Not collapsed", sentence + caution, facts)
+
+
+def _rang(run: Run, found: Sequence[guard.Alarm]) -> str:
+    """Which alarms rang at the last record and which before, for a run that did not collapse."""
+    end = run.epochs[-1].get("step")
+    last = {_words(str(a.get("name"))) for a in run.alarms if a.get("step") == end}
+    now = sorted(last | {_words(alarm.name) for alarm in found})
+    before = sorted({_words(str(a.get("name"))) for a in run.alarms} - set(now))
+    text = f" Worth a look at its last record: {', '.join(now)}." if now else ""
+    if before:
+        text += f" Earlier in the run alarms rang ({', '.join(before)})"
+        text += "." if now else "; none rings now."
+    return text
 
 
 def standardised(run: Run) -> bool:
