@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from volta3d.config import ModelConfig
 from volta3d.downstream.encoder import REGIONS, regions
+from volta3d.downstream.swin_attention import lean
 from volta3d.model.summariser import Summariser
 from volta3d.model.vit import Encoder
 from volta3d.randomness import derived_seed
@@ -183,7 +184,7 @@ class SwinClassifier(nn.Module):
         super().__init__()
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.default_generator.manual_seed(derived_seed(seed, "model", "swin"))
-            self.swin = SwinTransformer(**SWIN)  # type: ignore[arg-type]
+            self.swin = lean(SwinTransformer(**SWIN))  # type: ignore[arg-type]
         self.head = Head(SWIN_WIDTH, outputs, head_seed)
 
     def stem(self, cubes: Tensor) -> Tensor:
