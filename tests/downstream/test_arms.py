@@ -27,6 +27,7 @@ def test_every_form(tmp_path: Path) -> None:
         f"ice=frozen:{folder}",
         "v=volume",
         "s=last:scratch",
+        "u=linear:scratch",
     )
     assert [(a.name, a.kind, a.source, a.how) for a in found] == [
         ("volta", "encoder", folder, ""),
@@ -37,6 +38,7 @@ def test_every_form(tmp_path: Path) -> None:
         ("ice", "encoder", folder, "frozen"),
         ("v", "volume", "", ""),
         ("s", "scratch", "", "last"),
+        ("u", "scratch", "", "linear"),
     ]
     assert found[0].path == tmp_path
     assert found[5].content() == {
@@ -59,6 +61,7 @@ def test_every_form(tmp_path: Path) -> None:
         (("a=nowhere/encoder",), "Neither an encoder folder"),
         (("a=swim",), "swin"),
         (("a=linear:nowhere",), "Neither an encoder folder"),
+        (("a=linear:swin",), "Neither an encoder folder"),
     ],
 )
 def test_what_is_not_an_arm_is_one_paragraph(texts: tuple[str, ...], words: str) -> None:

@@ -23,6 +23,7 @@ from volta3d.cohort.store import Cohort
 from volta3d.config import ClassifyConfig, load_classify
 from volta3d.downstream.classify import ClassifyResult, classify, make_splits
 from volta3d.downstream.contestants import resolve
+from volta3d.downstream.fitted import load_fitted
 from volta3d.downstream.folds import read_splits
 from volta3d.downstream.labels import read_labels
 from volta3d.downstream.predictions import read_predictions
@@ -91,6 +92,24 @@ def test_L5_L9_what_is_chosen_is_chosen_on_others_than_are_reported(
         assert not {*part.train, *part.inner} & set(part.test)
         threshold = youden_threshold((own["target"] == "M").to_numpy(), own["score"].to_numpy())
         assert rows["threshold"].iloc[0] == pytest.approx(threshold, nan_ok=True)
+
+
+def test_a_linear_model_on_an_untrained_encoder_stands_beside_one_on_the_trained(
+    signal_cohort: Cohort, encoder_folder: Path, tmp_path: Path
+) -> None:
+    arms = [f"lin=linear:{encoder_folder}", "random=linear:scratch", "ice=frozen:scratch"]
+    result = run(signal_cohort, arms, tmp_path / "run")
+    declared = yaml.safe_load((result.run / "config.yaml").read_text())["arms"]
+    ours, random = declared["lin"], declared["random"]
+    assert ours["encoder_sha256"] and not random["encoder_sha256"]
+    for shared in ("kind", "tune", "model", "image_size", "downsample", "head"):
+        assert ours[shared] == random[shared]
+    assert declared["ice"]["head"] == ours["head"]  # frozen features are standardised for both
+    told, _ = read_predictions(result.run / "predictions.parquet")
+    scores = {arm: rows.set_index("scan_id")["score"] for arm, rows in told.groupby("arm")}
+    assert (scores["lin"] != scores["random"]).any()
+    fitted = load_fitted(result.models["random"])
+    assert fitted.network is not None and fitted.line is not None
 
 
 def test_L10_every_fraction_and_seed_is_tested_on_the_same_folds(

@@ -27,8 +27,8 @@ def classify(
         typer.Option(
             metavar="NAME=SPEC",
             help="Repeatable. SPEC: an encoder folder; scratch (the same ViT untrained) or "
-            "scratch:PRESET; swin; linear:ENCODER; volume; frozen:, last: or full: before an "
-            "encoder says how it is tuned.",
+            "scratch:PRESET; swin; linear:ENCODER or linear:scratch; volume; frozen:, last: or "
+            "full: before an encoder says how it is tuned.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="The run folder.")],

@@ -1,8 +1,8 @@
 """``--arm NAME=SPEC``: what is compared with what.
 
 SPEC is an encoder folder; a word such as ``scratch`` or ``swin``; a word and an encoder folder that
-say how it is used (``linear:run/encoder``, ``frozen:run/encoder``); or ``scratch`` and the preset
-whose architecture is meant (``scratch:small``).
+say how it is used (``linear:run/encoder``, ``frozen:run/encoder``, ``linear:scratch`` for the
+untrained one); or ``scratch`` and the preset whose architecture is meant (``scratch:small``).
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ class Arm:
         name: as the user calls it; a file name on every system.
         kind: ``encoder``, or the word of the SPEC (``scratch``, ``swin``, ``unet``, ``linear``...).
         source: an encoder folder, or a preset; empty when the word says all.
-        how: how an encoder is tuned when the SPEC says so (``frozen``, ``last``, ``full``);
-            empty: as the configuration says.
+        how: how an encoder is tuned when the SPEC says so (``frozen``, ``last``, ``full``), or
+            ``linear`` for a linear model on what an untrained one says; empty: as the
+            configuration says.
     """
 
     name: str
@@ -59,7 +60,8 @@ def parse_arms(
         texts: each ``NAME=SPEC``.
         words: SPECs that need no folder, such as ``scratch`` and ``swin``; ``word:preset`` is
             allowed for ``scratch``.
-        uses: words that stand before an encoder folder and are a kind of arm: ``linear``.
+        uses: words that stand before an encoder folder, or ``scratch``, and are a kind of arm:
+            ``linear``.
         hows: words that stand before an encoder folder and say how it is tuned: ``frozen``.
 
     Raises:
@@ -92,6 +94,8 @@ def _parse(
     if colon and after:
         if before == "scratch" and before in words:
             return Arm(name, before, after)
+        if before in uses and after == "scratch" and after in words:
+            return Arm(name, after, how=before)
         if before in uses:
             return Arm(name, before, _folder(after, spec, words, uses, hows))
         if before in hows:

@@ -164,13 +164,14 @@ def _like(arm: Arm, like: Contestant | None, cohort: Cohort, config: ClassifyCon
                 where=arm.name,
                 fix=f"Add an encoder as an arm, or name a preset: --arm {arm.name}=scratch:small",
             )
+        still = arm.how in ("linear", "frozen")  # its features never change
         return replace(
             like,
             name=arm.name,
-            kind="vit",
+            kind="linear" if arm.how == "linear" else "vit",
             tune=arm.how or "full",
             encoder=None,
-            head="layernorm",
+            head=config.head if still else "layernorm",
             saw="none",
         )
     size = like.image_size if like is not None else cohort.contract.size
