@@ -13,7 +13,9 @@ from volta3d.errors import UsageError
 
 @app.command(epilog=example("volta3d study tiny.yaml --out study-out"))
 def study(
-    study: Annotated[str, typer.Argument(metavar="STUDY.yaml", help="A file, or: paper, phantom.")],
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY.yaml", help="A file, or: paper, small, phantom.")
+    ],
     out: Annotated[Path, typer.Option(help="The study's folder, new or to go on in.")],
     source: Annotated[
         list[str] | None,

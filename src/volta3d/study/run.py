@@ -81,7 +81,8 @@ def study(
     if ledger.left([job.id for job in jobs]):
         return StudyResult(out, None, failed, found)
     say("tables and report")
-    command = f"volta3d study {Path(study).name} --out {out.name}"
+    given = "".join(f" --source {name}={folder}" for name, folder in (sources or {}).items())
+    command = f"volta3d study {Path(study).name} --out {out.name}{given}"
     return StudyResult(out, summarise(place, records, command), failed, found)
 
 
