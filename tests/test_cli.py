@@ -74,6 +74,8 @@ def test_O4_the_examples_run(command: str, workspace: Path) -> None:
         done.stderr
     )
     assert "Traceback" not in done.stderr
+    if command == "demo":
+        assert "hippocampus, Dice" in done.stdout and "SYNTHETIC" in done.stdout
     if command == "inspect":
         assert json.loads(done.stdout)["sound"] is True
 
