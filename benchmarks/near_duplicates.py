@@ -1,23 +1,27 @@
 """How far apart the perceptual hashes of different brains and of one brain's copies lie.
 
-Run: python benchmarks/near_duplicates.py COHORT [SAME_SCANS_PREPARED_OTHERWISE]
-Prints JSON. Copies are changed in the ways images are: noise, blur, gamma, a bias field, a shift by
-one voxel, rotations with shifts, a coarser grid, the lowest 15 % of the volume cut off. ``recall``
-is the share of copies within the threshold that ``audit`` uses.
+Run: python benchmarks/near_duplicates.py SOURCE --work DIR
+Prepares the scans of SOURCE twice in DIR, measures, and puts a table on docs/RESULTS.md. Copies are
+changed in the ways images are: noise, blur, gamma, a bias field, a shift by one voxel, rotations
+with shifts, a coarser grid, the lowest 15 % of the volume cut off. The last column is the share of
+copies within the threshold that ``audit`` uses.
 """
 
 from __future__ import annotations
 
-import json
-import sys
+import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+from results_page import publish_part
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from volta3d.cohort.phash import NEAR, hash_distances, perceptual_hash
 from volta3d.cohort.store import Cohort
+from volta3d.config import PrepareConfig, build
+from volta3d.prepare import prepare
 from volta3d.randomness import numpy_generator
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -75,9 +79,23 @@ def _paired(ours: list[np.ndarray], theirs: list[np.ndarray]) -> np.ndarray:
     return np.array([hash_distances(a[None], b[None])[0, 0] for a, b in pairs])
 
 
-def main(path: str, other: str | None = None) -> None:
-    """Print what was measured on a cohort of different people."""
-    cohort = Cohort.open(path)
+PREPARED = {
+    "one": ("size=96", "spacing=2"),
+    "two": ("size=80", "spacing=2.5", "fit=pad"),
+}
+
+
+def prepared(source: Path, work: Path) -> list[Cohort]:
+    """The scans prepared in two ways; what is there already is used."""
+    found = []
+    for name, settings in PREPARED.items():
+        prepare([source], work / name, config=build(PrepareConfig, {}, settings))
+        found.append(Cohort.open(work / name))
+    return found
+
+
+def measure(cohort: Cohort, second: Cohort) -> tuple[np.ndarray, dict[str, np.ndarray], int]:
+    """Distances between different people, those of copies by change, and the bits compared."""
     bits, changed = [], {name: list[np.ndarray]() for name in CHANGES}
     for index, scan_id in enumerate(cohort.scan_ids):
         volume = cohort.volume(index)
@@ -88,32 +106,44 @@ def main(path: str, other: str | None = None) -> None:
     prints = np.stack(bits)
     between = hash_distances(prints, prints)[np.triu_indices(len(bits), 1)]
     copies = {n: _paired(bits[::EVERY], c) for n, c in changed.items()}
-    if other:
-        second = Cohort.open(other)
-        again = [perceptual_hash(second.volume(i)) for i in range(len(second))]
-        copies["prepared with other settings"] = _paired(bits, again)
-    result = {
-        "scans": len(bits),
-        "bits": prints.shape[-1],
-        "threshold": NEAR,
-        "different people": {
-            "pairs": len(between),
-            "least": float(between.min()),
-            "1 %": float(np.percentile(between, 1)),
-            "median": float(np.median(between)),
-            "within threshold": int((between <= NEAR).sum()),
-        },
-        "copies": {
-            name: {
-                "median": float(np.median(d)),
-                "most": float(d.max()),
-                "recall": float(np.mean(d <= NEAR)),
-            }
+    again = [perceptual_hash(second.volume(i)) for i in range(len(second))]
+    copies["prepared with other settings (all)"] = _paired(bits, again)
+    return between, copies, prints.shape[-1]
+
+
+def page(source: Path, scans: int) -> str:
+    """The part of docs/RESULTS.md without its table."""
+    ways = " and ".join(f"`{' '.join(f'--set {s}' for s in w)}`" for w in PREPARED.values())
+    return (
+        "## Near duplicates: how far brains and copies of one brain lie apart\n\n"
+        f"Command: `python benchmarks/near_duplicates.py {source} --work work`\n\n"
+        f"{scans} people, prepared with {ways}. Share of unlike bits in the pose that fits best; "
+        f"one scan in {EVERY} was changed; `audit` calls up to {NEAR:g} nearly the same."
+    )
+
+
+def main() -> None:
+    """Measure, and write the part."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("source", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    given = parser.parse_args()
+    first, second = prepared(given.source, given.work)
+    between, copies, bits = measure(first, second)
+    near = int((between <= NEAR).sum())
+    rows = [
+        f"| two people ({len(between):,} pairs, {bits} bits) | {np.median(between):.3f} | "
+        f"least {between.min():.3f}, 1 % at {np.percentile(between, 1):.3f} | {near} pairs |",
+        *(
+            f"| {name} | {np.median(d):.3f} | most {d.max():.3f} | {np.mean(d <= NEAR):.0%} |"
             for name, d in copies.items()
-        },
-    }
-    print(json.dumps(result, indent=1))
+        ),
+    ]
+    head = ["| | median | extreme | within |", "|---|---|---|---|"]
+    publish_part(
+        "near-duplicates", page(given.source, len(first)) + "\n\n" + "\n".join([*head, *rows])
+    )
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

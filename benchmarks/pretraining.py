@@ -1,4 +1,4 @@
-"""Pretrain on a folder of scans, probe the encoder, and write docs/RESULTS.md from what came out.
+"""Pretrain on a folder of scans, probe the encoder, and put what came out on docs/RESULTS.md.
 
 Run: python benchmarks/pretraining.py SOURCE --work DIR [--preset small] [--workers 2]
 
@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from results_page import publish_part
 
 from volta3d.files import read_json
 from volta3d.pretrain.log import read_metrics
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def volta3d(*arguments: str) -> None:
@@ -46,7 +45,7 @@ def run_all(source: Path, work: Path, preset: str, workers: int) -> None:
 
 
 def page(source: Path, work: Path, preset: str) -> str:
-    """docs/RESULTS.md."""
+    """The part of docs/RESULTS.md."""
     run = work / "run"
     records = read_metrics(run / "metrics.jsonl")
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
@@ -61,10 +60,6 @@ def page(source: Path, work: Path, preset: str) -> str:
     alarms = sorted({r["name"] for r in records if r["kind"] == "alarm"})
     command = f"python benchmarks/pretraining.py {source} --work results --preset {preset}"
     text = [
-        "# Results",
-        "",
-        "Generated from the artefacts of a run; don't edit.",
-        "",
         f"## Pretraining on {datasets}: {scans} scans, preset `{preset}`",
         "",
         f"Command: `{command}`",
@@ -171,9 +166,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     run_all(given.source, given.work, given.preset, given.workers)
-    target = ROOT / "docs" / "RESULTS.md"
-    target.write_text(page(given.source, given.work, given.preset), encoding="utf-8")
-    print(target)
+    publish_part("pretraining", page(given.source, given.work, given.preset))
 
 
 if __name__ == "__main__":

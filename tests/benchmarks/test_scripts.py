@@ -45,3 +45,17 @@ def test_the_page_says_what_was_measured_and_that_no_gpu_ran() -> None:
     text = page({"views": {"claims": [claim], "machine": machine}}, {"views": "Because."})
     assert "| w | 1 | 2 | 0.5 | 1 | **no** |" in text
     assert "Because." in text and "No GPU has run these" in text
+
+
+def test_a_part_of_the_results_replaces_itself_alone(tmp_path: Path) -> None:
+    tools = runpy.run_path(str(FOLDER / "results_page.py"))
+    page = tmp_path / "RESULTS.md"
+    tools["publish_part"]("study", tools["lowered"]("# A\n\n1 # 2\n\n## B"), page)
+    tools["publish_part"]("pretraining", "first", page)
+    tools["publish_part"]("pretraining", "second\n", page)
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("# Results\n") and "first" not in text
+    assert text.index("second") < text.index("## A") < text.index("### B")
+    assert "\n1 # 2\n" in text and text.count("<!-- part: ") == text.count("<!-- end -->") == 2
+    with pytest.raises(ValueError, match="unknown"):
+        tools["publish_part"]("unknown", "", page)
