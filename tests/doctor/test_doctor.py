@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from volta3d.cli import app
 from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort, write_cohort
 from volta3d.config import PretrainConfig, load_pretrain
@@ -120,6 +122,8 @@ def test_a_cohort_that_does_not_fit_is_said_so_without_failing(tmp_path: Path) -
     found = doctor(small.path, SMOKE)
     assert found["cohort"]["fits_preset"] is False and found["views"] is None
     assert "size=" in found["cohort"]["problem"] and "Does not fit" in render(found)
+    told = CliRunner().invoke(app, ["doctor", str(small.path), "--preset", "smoke"])
+    assert told.exit_code == 3 and "Does not fit" in told.stdout
 
 
 def test_without_a_cohort_it_plans_for_a_hundred_scans() -> None:

@@ -126,6 +126,11 @@ def test_features_and_a_folder_of_scans(
     raw.mkdir()
     nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4)), raw / "a.nii.gz")
     assert (inspect(raw)["kind"], inspect(raw)["facts"]["scans"]) == ("scans", 1)
+    assert inspect(raw)["sound"]
+    (raw / "b.nii.gz").write_bytes(b"this is no scan")
+    broken = inspect(raw)
+    assert not broken["sound"] and len(broken["problems"]) == 1
+    assert broken["problems"][0]["where"].endswith("b.nii.gz") and broken["problems"][0]["fix"]
 
 
 def test_nothing_and_nothing_known(tmp_path: Path) -> None:

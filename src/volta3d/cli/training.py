@@ -84,10 +84,15 @@ def doctor(
     assignments: Set = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
-    """This machine, and what a preset would need: memory, hours, disk; the view budget."""
+    """This machine, and what a preset would need: memory, hours, disk; the view budget.
+
+    Exit code 3 if the cohort doesn't fit the preset.
+    """
     from volta3d.config import load_pretrain
     from volta3d.doctor import doctor as run
     from volta3d.doctor import render
 
     found = run(cohort, load_pretrain(preset, assignments or []))
     say(json.dumps(found, indent=2) if as_json else render(found))
+    if found["cohort"] and found["cohort"]["problem"]:
+        raise typer.Exit(FOUND)

@@ -12,7 +12,7 @@ def render(found: dict[str, Any]) -> str:
     """The result of ``doctor`` as plain lines."""
     parts = [_machine(found["machine"]), _plan(found["plan"], found["cohort"] is not None)]
     if found["cohort"] and found["cohort"]["problem"]:
-        parts.append("Does not fit this cohort: " + found["cohort"]["problem"])
+        parts.insert(0, "Does not fit this cohort: " + found["cohort"]["problem"])
     if found["views"]:
         parts.append(_views(found["views"]))
     return "\n\n".join(parts)

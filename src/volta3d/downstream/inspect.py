@@ -266,6 +266,9 @@ def _scans(path: Path) -> Examination:
     problems = [
         {"what": f.what, "where": str(source), "fix": f.how_to_fix} for source, f in found.refused
     ]
+    for scan in found.scans:
+        if scan.series is None:  # DICOM series are judged while they are sorted
+            problems += _scan(scan.source)[1]
     return facts, problems
 
 
