@@ -29,7 +29,7 @@ def create_cubes(path: Path, count: int, size: int, dtype: str) -> Any:
         shape=(count, size, size, size),
         chunks=(1, size, size, size),
         dtype=dtype,
-        compressors=[BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"), Crc32cCodec()],
+        compressors=[BloscCodec(cname="lz4", clevel=9, shuffle="shuffle"), Crc32cCodec()],
         fill_value=0,
         config={"write_empty_chunks": True},
     )
