@@ -168,3 +168,25 @@ def test_the_summary_counts_what_it_leaves_out_and_tests_pairs() -> None:
     # twelve pairs all on one side: 2 / 2^12; Holm doubles the smaller of two
     assert tests["dice"]["p"] == pytest.approx(2 / 2**12)
     assert tests["dice"]["p_holm"] == pytest.approx(4 / 2**12)
+
+
+def test_paired_differences_have_the_mean_and_the_spread_of_the_pairs() -> None:
+    rng = np.random.default_rng(1)
+    good, bad = rng.uniform(0.8, 0.9, 20), rng.uniform(0.6, 0.9, 20)
+    rows = [
+        {
+            "arm": arm, "case": f"c{n}", "subject": f"s{n}", "structure": "a", "status": "ok",
+            "dice": dice[n], "hd95_mm": 2.0 - 0.5 * (arm == "good"), "msd_mm": 0.4,
+            "reference_mm3": 100.0, "mm3": 100.0,
+        }
+        for arm, dice in (("good", good), ("bad", bad))
+        for n in range(20)
+    ]  # fmt: skip
+    tests = {t["metric"]: t for t in summarise(pd.DataFrame(rows))["tests"]}
+    dice, hd95 = tests["dice"], tests["hd95_mm"]
+    assert dice["difference"] == pytest.approx((good - bad).mean())
+    # a bootstrap interval of a mean is near the normal one: 1.96 standard errors, give or take
+    half = 1.96 * (good - bad).std() / math.sqrt(20)
+    assert dice["low"] == pytest.approx(dice["difference"] - half, abs=0.3 * half)
+    assert dice["high"] == pytest.approx(dice["difference"] + half, abs=0.3 * half)
+    assert (hd95["difference"], hd95["low"], hd95["high"]) == pytest.approx((-0.5, -0.5, -0.5))

@@ -35,13 +35,13 @@ def render(summary: Mapping[str, Any]) -> str:
         text.append(f"Epoch chosen on {summary['selection']}")
     text += _aligned(lines)
     if summary["tests"]:
-        text += ["", "Wilcoxon's signed-rank test by subject, Holm over all"]
-        tests = [["metric", "difference", "median", "n", "p", "Holm"]]
+        text += ["", "Paired by subject, 95 % interval; Wilcoxon's signed-rank test, Holm over all"]
+        tests = [["metric", "difference", "mean", "from", "to", "n", "p", "Holm"]]
         tests += [
             [
                 t["metric"],
                 f"{t['first']} - {t['second']}",
-                _number(t["median_difference"], signed=True),
+                *(_number(t[k], signed=True) for k in ("difference", "low", "high")),
                 str(t["n"]),
                 _number(t["p"]),
                 _number(t["p_holm"]),

@@ -110,7 +110,8 @@ def _volume(task: TaskRun, metric: str) -> str:
 
 def _segmented(task: TaskRun, test: dict[str, Any]) -> Finding:
     metric, first, second = (str(test[k]) for k in ("metric", "first", "second"))
-    gain, p = _float(test.get("median_difference")), _float(test.get("p_holm"))
+    row = {"score": test.get("difference"), "low": test.get("low"), "high": test.get("high")}
+    gain, p = _float(row["score"]), _float(test.get("p_holm"))
     ahead = (gain < 0) == (metric in LESS) and gain != 0
     clear = p < ALPHA and not math.isnan(gain)
     state: State = "unclear" if not clear else "good" if ahead else "bad"
@@ -118,7 +119,7 @@ def _segmented(task: TaskRun, test: dict[str, Any]) -> Finding:
         question=f"{task.target}, {number(test.get('n'))} participants",
         compared=f"{first} against {second}",
         better={"good": first, "bad": second}.get(state, NOBODY),
-        by=f"{_signed(number(gain) if not math.isnan(gain) else UNKNOWN)} {NAMES[metric]}, median",
+        by=f"{_signed(interval_words(row, 3))} {NAMES[metric]}",
         sure=f"Wilcoxon: {_p(test.get('p'))}, after Holm {_p(test.get('p_holm'))}",
         volume=UNKNOWN,
         state=state,

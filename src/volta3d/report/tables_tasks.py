@@ -123,6 +123,7 @@ def test_table(run: TaskRun) -> Table | None:
         (
             str(t["metric"]).replace("_mm", ", mm"),
             f"{t['first']} {MINUS} {t['second']}",
+            _mean({"mean": t.get("difference"), "low": t.get("low"), "high": t.get("high")}, 3),
             number(t.get("median_difference")),
             number(t.get("n")),
             number(t.get("p")),
@@ -130,9 +131,12 @@ def test_table(run: TaskRun) -> Table | None:
         )
         for t in tests
     ]
-    head = ("Metric", "Arms", "Median difference", "Participants", "p", "p, Holm")
-    caption = "Wilcoxon's signed rank test on participants; Holm over all."
-    return Table(caption, head, rows, numeric=frozenset({2, 3, 4, 5})) if rows else None
+    head = ("Metric", "Arms", "Mean difference", "Median", "Participants", "p", "p, Holm")
+    caption = (
+        "Paired differences by participant, 95 % bootstrap intervals in brackets; Wilcoxon's "
+        "signed rank test, Holm over all."
+    )
+    return Table(caption, head, rows, numeric=frozenset({2, 3, 4, 5, 6})) if rows else None
 
 
 def refused_table(run: TaskRun) -> Table | None:

@@ -200,7 +200,8 @@ def _segmentation(metrics: Record) -> list[str]:
         [
             t["metric"],
             f"{t['first']} - {t['second']}",
-            _number(t["median_difference"], 3),
+            f"{_number(t.get('difference'), 3)} ({_number(t.get('low'), 3)} to "
+            f"{_number(t.get('high'), 3)})",
             t["n"],
             _number(t["p"], 3),
             _number(t["p_holm"], 3),
@@ -218,7 +219,7 @@ def _segmentation(metrics: Record) -> list[str]:
     ]
     found = [table([*head, "volume r"], rows)]
     if tests:
-        head = ["metric", "arms", "median difference", "subjects", "p (Wilcoxon)", "p, Holm"]
+        head = ["metric", "arms", "mean difference", "subjects", "p (Wilcoxon)", "p, Holm"]
         found.append(table(head, tests))
     return found
 
