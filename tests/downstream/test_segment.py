@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +167,48 @@ def test_killed_between_epochs_it_goes_on_to_the_same_weights(
     assert all(torch.equal(first[k], second[k]) for k in first)
     one, other = (read_metrics(r / "arms/unet/metrics.jsonl") for r in (tmp_path / "whole", run))
     assert [r["loss"] for r in one] == [r["loss"] for r in other]
+
+
+@pytest.mark.slow
+def test_R2_F1_kill_9_anywhere_and_resumed_it_ends_as_if_nothing_had_happened(
+    labelled: Cohort, tmp_path: Path
+) -> None:
+    """SIGKILL in the first fold, again in the second, then to the end: the same, bitwise."""
+    settings = ("epochs=6", "checkpoint_minutes=1e-9", "device=cpu")
+    whole, run = tmp_path / "whole", tmp_path / "killed"
+    segment(labelled.path, ["unet=unet"], whole, tiny(*settings), folds=2)
+    command = [sys.executable, "-m", "volta3d", "segment", str(labelled.path), "--arm", "unet=unet"]
+    command += ["--out", str(run), "--preset", "small", "--folds", "2", "--resume"]
+    command += [part for s in (*TINY, *settings) for part in ("--set", s)]
+    # one thread, as in this process: sums split over threads differ in their last bits
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for fold in (0, 1):
+        metrics = run / f"arms/unet/seed-0/fold-{fold}/metrics.jsonl"
+        process = subprocess.Popen(command, env=alone, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not metrics.exists() or metrics.read_bytes().count(b"\n") < 2:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.002)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert not (run / "arms" / "unet" / "model").exists()
+    segment(labelled.path, ["unet=unet"], run, tiny(*settings), folds=2, resume=True)
+    for fold in (0, 1):
+        one, other = (r / f"arms/unet/seed-0/fold-{fold}" for r in (whole, run))
+        assert (one / "weights.safetensors").read_bytes() == (
+            other / "weights.safetensors"
+        ).read_bytes()
+        first, second = (
+            [{k: v for k, v in r.items() if k != "seconds"} for r in read_metrics(f)]
+            for f in (one / "metrics.jsonl", other / "metrics.jsonl")
+        )
+        assert first == second and len(first) == 6
+    told = sorted(p.relative_to(whole) for p in whole.rglob("*.nii.gz"))
+    assert told and told == sorted(p.relative_to(run) for p in run.rglob("*.nii.gz"))
+    for path in told:
+        assert np.array_equal(
+            nib.load(whole / path).get_fdata(), nib.load(run / path).get_fdata()
+        ), path
 
 
 def test_a_finished_job_is_not_done_again_and_other_settings_are_refused(
