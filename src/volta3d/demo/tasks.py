@@ -30,10 +30,10 @@ HOLDOUT = 0.2  # of the subjects, as in the paper
 # On top of the presets `small`. A hippocampus has 140 voxels of 3 mm here: with larger crops, lower
 # rates, fewer features or the two sides told apart, a UNETR still calls everything background by
 # the time that these settings take.
-CLASSIFY: Settings = {"epochs": 6}
+CLASSIFY: Settings = {"epochs": 4}
 SEGMENT: Settings = {
     "labels": {"hippocampus": [LEFT_HIPPOCAMPUS, RIGHT_HIPPOCAMPUS]},
-    "epochs": 12,
+    "epochs": 10,
     "lr": 0.01,
     "warmup_epochs": 0.5,
     "selection": "last",  # of so few epochs there is none to choose
