@@ -18,7 +18,7 @@ from volta3d.files import read_json, write_text
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "BENCHMARKS.md"
-ORDER = ("pretrain_step", "views", "memory", "growth", "prepare", "cohort_read")
+ORDER = ("pretrain_step", "views", "memory", "growth", "prepare", "cohort_read", "finetune")
 REASONS = HERE / "reasons.json"  # why a figure is out of reach, by script and place
 
 

@@ -19,6 +19,7 @@ SAYS = {"what", "ours", "reference", "ratio", "wanted", "met"}
     [
         "views",
         "pretrain_step",
+        "finetune",
         pytest.param("memory", marks=pytest.mark.slow),
         pytest.param("growth", marks=pytest.mark.slow),
     ],
