@@ -229,11 +229,20 @@ TENSOR = b'{"a":{"dtype":"F32","shape":[%s],"data_offsets":[0,%d]}}'
         header(b'{"a":{"dtype":"OBJ","shape":[1],"data_offsets":[0,8]}}', body=bytes(8)),
     ],
 )
-def test_S_malformed_safetensors_are_refused(encoder_folder: Path, raw: bytes) -> None:
+def test_S4_malformed_safetensors_are_refused(encoder_folder: Path, raw: bytes) -> None:
     (encoder_folder / "model.safetensors").write_bytes(raw)
     reseal(encoder_folder)
     with pytest.raises(EncoderError, match="Not a whole safetensors file"):
         load_encoder(encoder_folder)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.PTH", "last.ckpt", "pytorch_model.bin"])
+def test_S3_a_foreign_pickle_is_refused_and_the_way_in_is_named(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    torch.save({"weight": torch.zeros(2)}, file)
+    with pytest.raises(EncoderError, match="never loaded") as refused:
+        load_encoder(file)
+    assert "weights_only=True" in str(refused.value) and "from_vitautoenc" in str(refused.value)
 
 
 def test_S_pickle_payload_never_runs(encoder_folder: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from volta3d.cohort.store import Cohort
 from volta3d.config import PretrainConfig
 from volta3d.errors import CheckpointError, OutOfMemory, UsageError, VoltaError
+from volta3d.files import content_hash, read_json, write_json
 from volta3d.pretrain.checkpoint import available, optimizer_tensors
 from volta3d.pretrain.loop import pretrain
 from volta3d.pretrain.run import RunFolder
@@ -382,6 +383,44 @@ def test_F9_a_first_ctrl_c_saves_and_a_second_quits(
     with pytest.raises(KeyboardInterrupt):
         pretrain([cohort], tmp_path / "twice", tiny("checkpoint_steps=0"), notify=press(2))
     assert not available(tmp_path / "twice" / "checkpoints")
+
+
+def test_F8_slurm_s_warning_saves_and_the_requeued_job_ends_at_the_same_step(
+    cohort: Path,
+    tiny: Config,
+    straight: Callable[[str], Path],
+    tmp_path: Path,
+    assert_same_run: Same,
+) -> None:
+    def warned(done: int, _: int, __: str) -> None:
+        if done == 3:
+            signal.raise_signal(signal.SIGUSR1)  # sbatch --signal=USR1@60
+
+    run = tmp_path / "run"
+    with pytest.raises(VoltaError, match="SIGUSR1 after step 3, everything is saved"):
+        pretrain([cohort], run, tiny("checkpoint_steps=0"), notify=warned)
+    assert available(run / "checkpoints")[0].name == "step-00000003"
+    assert pretrain([cohort], run, tiny("checkpoint_steps=0"), resume=True).step == STEPS
+    assert_same_run(run, straight("paper"))
+
+
+@pytest.mark.parametrize(("found", "way"), [(0, "release that started it"), (2, "Update volta3d")])
+def test_R12_a_checkpoint_of_another_release_is_refused_with_the_way_out(
+    cohort: Path, tiny: Config, tmp_path: Path, found: int, way: str
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(VoltaError, match="Stopped by SIGTERM"):
+        pretrain([cohort], run, tiny(), notify=terminate_after(2))
+    file = available(run / "checkpoints")[0] / "state.json"
+    state = {**read_json(file), "format": found}
+    state.pop("seal")
+    write_json(file, {**state, "seal": content_hash(state)})
+    with pytest.raises(CheckpointError, match=f"format {found}, this release") as refused:
+        pretrain([cohort], run, tiny(), resume=True)  # an older one beside it isn't taken silently
+    assert way in str(refused.value)
+    write_json(file, {**state, "seal": "0" * 16})  # damaged, whatever it says of itself
+    with pytest.warns(UserWarning, match="passed over"):
+        assert pretrain([cohort], run, tiny(), resume=True).step == STEPS
 
 
 @pytest.mark.parametrize(

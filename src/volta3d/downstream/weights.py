@@ -48,6 +48,9 @@ class KeyReport:
         return ", ".join(parts)
 
 
+FOREIGN = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """The content of ``path/config.json``.
 
@@ -63,6 +66,12 @@ def read_config(path: Path) -> dict[str, Any]:
             what = "A cohort, not an encoder"
         elif path.is_dir() and (path / WEIGHTS).is_file():
             what, fix = f"The encoder's {CONFIG} is missing", RESTORE
+        elif path.is_file() and path.suffix.lower() in FOREIGN:
+            what = "What torch.save writes can hold any program and is never loaded"
+            fix = (
+                "Read it yourself with weights_only=True, save the tensors as safetensors, and give"
+                " MONAI's ViTAutoEnc weights to volta3d.model.monai.from_vitautoenc"
+            )
         raise EncoderError(what, where=path, fix=fix)
     try:
         content = read_json(path / CONFIG)

@@ -71,6 +71,10 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     optimizer.load_state_dict(content)
 
 
+class OtherRelease(CheckpointError):
+    """A whole checkpoint of a format that this release doesn't read; never passed over."""
+
+
 _RESTORE = "Use the configuration the run was started with, or start a new run folder"
 
 
@@ -135,12 +139,15 @@ def load_newest(
 
     Raises:
         CheckpointError: every checkpoint is damaged, or the configuration or data differ.
+        OtherRelease: the newest was written by a release with another format.
     """
     clean_partial(folder) if folder.is_dir() else None
     candidates = available(folder)
     for path in candidates:
         try:
             state, model, optimiser = read(path)
+        except OtherRelease:
+            raise
         except VoltaError as error:
             warnings.warn(f"Checkpoint passed over: {error}", stacklevel=2)
             continue
@@ -161,11 +168,13 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tenso
     """A checkpoint's state, weights and optimiser tensors, everything checked against its hashes.
 
     Raises:
-        CheckpointError, VoltaError: missing, damaged, changed or of an unknown format.
+        CheckpointError, VoltaError: missing, damaged or changed.
+        OtherRelease: whole, and of another format.
     """
     state = read_json(path / "state.json")
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError("Unknown checkpoint format", where=path, fix="Update volta3d")
+    if not isinstance(state, dict) or not isinstance(state.get("format"), int):
+        raise CheckpointError("state.json names no format", where=path, fix=_RESTORE)
+    _refuse_other_release(state, path)
     for key in ("progress", "identity", "sha256", "trained", "seal"):
         if key not in state:
             raise CheckpointError(f"'{key}' is missing from state.json", where=path, fix=_RESTORE)
@@ -185,6 +194,23 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tenso
     if sorted(optimiser) != state["trained"]:
         raise CheckpointError("The optimiser's state is incomplete", where=path, fix=_RESTORE)
     return state, model, optimiser
+
+
+def _refuse_other_release(state: dict[str, Any], path: Path) -> None:
+    found = state["format"]
+    content = {k: v for k, v in state.items() if k != "seal"}
+    if found == FORMAT or state.get("seal") != content_hash(content):
+        return  # with a broken seal it is damaged, whatever it says of itself
+    newer = "Update volta3d, or start a new run folder"
+    older = (
+        "Finish the run with the release that started it (environment.json names it), or start "
+        "a new run folder; its encoder folder stays readable"
+    )
+    raise OtherRelease(
+        f"The checkpoint has format {found}, this release reads and writes {FORMAT}",
+        where=path,
+        fix=newer if found > FORMAT else older,
+    )
 
 
 def _refuse_difference(saved: dict[str, Any], now: dict[str, Any], path: Path) -> None:
