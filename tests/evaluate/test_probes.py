@@ -13,7 +13,7 @@ from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort, write_cohort
 from volta3d.config import PretrainConfig, build
 from volta3d.errors import EncoderError, UsageError
-from volta3d.evaluate.probes import probe
+from volta3d.evaluate.probes import origin_warnings, probe
 from volta3d.model.pair import build_pair
 from volta3d.pretrain.encoder import save_encoder
 
@@ -108,3 +108,27 @@ def test_another_preparation_is_refused(encoder: Path, tmp_path: Path) -> None:
     other = write_cohort(tmp_path / "other", Contract(size=8, spacing=8.0), volumes, people)
     with pytest.raises((EncoderError, UsageError)):
         probe(encoder, other.path, ["age"])
+
+
+def test_L8_the_data_set_of_origin_is_probed_and_warned_of(
+    encoder: Path, cohort: Cohort, tmp_path: Path
+) -> None:
+    """Two data sets, one brighter than the other; a third cohort where they are the same."""
+    rng = np.random.default_rng(1)
+    second = np.arange(SCANS) % 2 == 1
+    people = pd.DataFrame(
+        {
+            "scan_id": [f"s{i:02d}" for i in range(SCANS)],
+            "participant_id": [f"p{i:02d}" for i in range(SCANS)],
+            "dataset": np.where(second, "one", "other"),
+        }
+    )
+    noise = rng.random((SCANS, SIZE, SIZE, SIZE), dtype=np.float32) * 0.2
+    brighter = noise + 0.5 * second[:, None, None, None].astype(np.float32)
+    apart = probe(encoder, write_cohort(tmp_path / "apart", CONTRACT, brighter, people).path)
+    assert set(apart["column"]) == {"dataset"}
+    (line,) = origin_warnings(apart)
+    assert "data set" in line and "AUROC 1.00" in line
+    alike = probe(encoder, write_cohort(tmp_path / "alike", CONTRACT, noise, people).path)
+    assert set(alike["column"]) == {"dataset"} and origin_warnings(alike) == []
+    assert "dataset" not in set(probe(encoder, cohort.path)["column"])  # one alone is no question

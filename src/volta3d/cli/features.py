@@ -49,6 +49,7 @@ def probe(
     out: Annotated[Path | None, typer.Option(help="Also write the table as JSON.")] = None,
 ) -> None:
     """How much a linear model and nearest neighbours read from the features, cross-validated."""
+    from volta3d.evaluate.probes import origin_warnings
     from volta3d.evaluate.probes import probe as run
 
     with Steps("embed", "scans") as steps:
@@ -73,6 +74,8 @@ def probe(
         )
     Console(width=None if sys.stdout.isatty() else 110).print(shown)
     say("gain: paired difference to the untrained network. More metrics: --out FILE.json")
+    for line in origin_warnings(table):
+        say(f"Worth a look: {line}")
 
 
 def gain_cells(row: Mapping[Any, Any]) -> tuple[str, str]:

@@ -33,7 +33,8 @@ from volta3d.files import write_json
 from volta3d.pretrain.quickprobe import FOLDS, MIN_SCANS, REPEATS, Target, subject_folds
 
 RESAMPLES = 2000
-DEFAULT_TARGETS = ("sex", "age", "diagnosis", "site")
+DEFAULT_TARGETS = ("sex", "age", "diagnosis", "site", "dataset")
+ORIGINS = ("site", "dataset")  # what features should rather not tell
 VOLUMES = ["foreground_mm3", "brain_mm3"]
 VOLUME_ONLY = "volume only"
 POOLINGS = ("token", "mean", "regions")
@@ -87,7 +88,8 @@ def probe(
     Args:
         encoder: a folder that ``pretrain`` wrote.
         cohort: a cohort with the encoder's preparation.
-        targets: columns of participants.tsv; None takes sex, age, diagnosis and site where known.
+        targets: columns of participants.tsv; None takes sex, age, diagnosis, site and data set
+            where known and not all the same.
         out: also write the rows as JSON.
         seed: of the folds and the bootstrap.
         batch_size: scans at once.
@@ -127,6 +129,29 @@ def probe(
     if out is not None:
         write_json(Path(out), [_plain(row) for row in rows])
     return pd.DataFrame(rows)
+
+
+def origin_warnings(table: pd.DataFrame) -> list[str]:
+    """What to know where the trained features tell where a scan comes from.
+
+    Whatever differs between sites or data sets, diagnosis for one, is then told with it.
+
+    Args:
+        table: what :func:`probe` returned.
+    """
+    found = []
+    for column in ORIGINS:
+        own = table[(table["column"] == column) & (table["metric"] == "AUROC")]
+        own = own[own["features"].str.startswith("trained") & (own["low"] > 0.5)]
+        if len(own):
+            best = own.sort_values("score").iloc[-1]
+            found.append(
+                f"The features tell the {'data set' if column == 'dataset' else column} of a scan: "
+                f"AUROC {best['score']:.2f} ({best['low']:.2f} to {best['high']:.2f}), "
+                f"{best['features'].removeprefix('trained ')}, {best['probe']}. What differs "
+                "between them in numbers is told along with it: compare within each"
+            )
+    return found
 
 
 def answer(
