@@ -87,7 +87,7 @@ def main() -> None:
     """Parse, run, write, print."""
     given = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     given.add_argument("--only", nargs="+", metavar="NAME", help="these scripts alone")
-    given.add_argument("--results", type=Path, default=HERE.parent / "bench-out")
+    given.add_argument("--results", type=Path.absolute, default=HERE.parent / "bench-out")
     given.add_argument("--tiny", action="store_true", help="see that everything runs; no page")
     given.add_argument("--page", action="store_true", help="write the page from what is there")
     arguments = given.parse_args()

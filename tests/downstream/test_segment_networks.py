@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from monai.networks.nets.unetr import UNETR
+from torch import nn
 from torch.nn.functional import avg_pool3d
 
 from volta3d.cohort.contract import Contract
 from volta3d.config import load_segment
 from volta3d.downstream.arms import Arm, parse_arms
 from volta3d.downstream.encoder import load_encoder
+from volta3d.downstream.memory_layout import LayoutNorm, fast_layout
 from volta3d.downstream.segment_networks import (
     HOWS,
     WORDS,
@@ -199,3 +202,41 @@ def test_bfloat16_is_not_trusted_at_the_bottom_of_small_crops() -> None:
     assert not sound_bf16(unet, 32, torch.device("cpu"))
     assert sound_bf16(unet, 48, torch.device("cpu"))
     assert sound_bf16(Architecture("unetr", 3, {}), 32, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("kind", ["unetr", "unet"])
+def test_the_fast_layout_computes_the_same_and_keeps_the_weights(kind: str) -> None:
+    sizes: dict[str, Any] = (
+        {"channels": [4, 8], "strides": [2], "residual_units": 1}
+        if kind == "unet"
+        else {
+            "image_size": 16, "patch_size": 8, "width": 16, "depth": 3, "heads": 2, "mlp": 16,
+            "features": 4,
+        }
+    )  # fmt: skip
+    plain, fast = (empty(Architecture(kind, 3, sizes), 0) for _ in range(2))
+    fast_layout(fast)
+    assert any(type(m) is LayoutNorm for m in fast.modules())
+    assert plain.state_dict().keys() == fast.state_dict().keys()
+    crops = torch.randn(2, 1, 16, 16, 16)
+    wanted, got = plain(crops), fast(crops)
+    torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-4)  # fp32 sums in another order
+    for network, out in ((plain, wanted), (fast, got)):
+        out.square().mean().backward()
+        assert all(p.grad is not None for p in network.parameters())
+    largest = max(float(p.grad.abs().max()) for p in plain.parameters() if p.grad is not None)
+    for (name, a), b in zip(plain.named_parameters(), fast.parameters(), strict=True):
+        assert a.grad is not None and b.grad is not None
+        # a bias before a norm has no gradient but rounding, hence the second part
+        allowed = 1e-3 * float(a.grad.abs().max()) + 1e-4 * largest
+        assert float((a.grad - b.grad).abs().max()) < allowed, name
+
+
+def test_a_layout_norm_is_an_instance_norm_that_keeps_channels_last() -> None:
+    norm = nn.InstanceNorm3d(8)
+    wanted = norm(volumes := torch.randn(3, 8, 5, 6, 7) * 3 + 2)
+    fast_layout(nn.Sequential(norm))
+    assert torch.equal(norm(volumes), wanted)  # plain layout goes the plain way
+    laid = norm(volumes.contiguous(memory_format=torch.channels_last_3d))
+    torch.testing.assert_close(laid, wanted, rtol=1e-5, atol=1e-5)
+    assert laid.is_contiguous(memory_format=torch.channels_last_3d) and not laid.is_contiguous()

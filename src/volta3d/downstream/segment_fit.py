@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from volta3d.config import SegmentConfig
 from volta3d.downstream.crops import cut, draw_crop
 from volta3d.downstream.labelled import LabelledScans
+from volta3d.downstream.memory_layout import fast_layout
 from volta3d.downstream.segment_checkpoint import Kept, load_kept, save_kept
-from volta3d.downstream.segment_networks import fast_layout, parameter_groups, train_encoder
+from volta3d.downstream.segment_networks import parameter_groups, train_encoder
 from volta3d.downstream.sliding import probabilities
 from volta3d.downstream.structures import pairs
 from volta3d.errors import Diverged

@@ -16,7 +16,8 @@ from volta3d import __version__
 from volta3d.cohort.contract import Contract
 from volta3d.config import build
 from volta3d.downstream.fitted import FORMAT, read_model_config
-from volta3d.downstream.segment_networks import Architecture, empty, fast_layout
+from volta3d.downstream.memory_layout import fast_layout
+from volta3d.downstream.segment_networks import Architecture, empty
 from volta3d.downstream.sliding import flip_passes, probabilities
 from volta3d.downstream.structures import Structure, pairs
 from volta3d.downstream.weights import LARGEST, check_sha256, read_tensors

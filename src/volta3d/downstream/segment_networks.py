@@ -320,13 +320,6 @@ def sound_bf16(architecture: Architecture, size: int, device: torch.device) -> b
     return bottom > 2
 
 
-def fast_layout(network: nn.Module) -> nn.Module:
-    """Weights of convolutions with channels last, which CPUs and tensor cores are quicker with."""
-    move: Any = network.to  # torch's stubs don't know of memory formats here
-    laid: nn.Module = move(memory_format=torch.channels_last_3d)
-    return laid
-
-
 def train_encoder(network: nn.Module, trained: bool) -> None:
     """Freeze or free a UNETR's encoder; its other parts, and a U-Net, are always trained."""
     if isinstance(network, Unetr):
