@@ -190,3 +190,20 @@ def test_paired_differences_have_the_mean_and_the_spread_of_the_pairs() -> None:
     assert dice["low"] == pytest.approx(dice["difference"] - half, abs=0.3 * half)
     assert dice["high"] == pytest.approx(dice["difference"] + half, abs=0.3 * half)
     assert (hd95["difference"], hd95["low"], hd95["high"]) == pytest.approx((-0.5, -0.5, -0.5))
+
+
+def test_arms_without_a_case_in_common_have_no_difference() -> None:
+    """Every structure missed by one arm: no distance to compare, and no crash."""
+    rows = [
+        {
+            "arm": arm, "case": f"c{n}", "subject": f"s{n}", "structure": "a",
+            "status": "missed" if arm == "blind" else "ok", "dice": 0.0 if arm == "blind" else 0.8,
+            "hd95_mm": np.nan if arm == "blind" else 1.0, "msd_mm": 0.4,
+            "reference_mm3": 100.0, "mm3": 100.0,
+        }
+        for arm in ("good", "blind")
+        for n in range(6)
+    ]  # fmt: skip
+    tests = {t["metric"]: t for t in summarise(pd.DataFrame(rows))["tests"]}
+    assert tests["hd95_mm"]["n"] == 0 and math.isnan(tests["hd95_mm"]["difference"])
+    assert tests["dice"]["difference"] == pytest.approx(0.8)

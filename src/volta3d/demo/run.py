@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from volta3d.config import PrepareConfig, load_pretrain
 from volta3d.demo.tasks import COLUMNS, OUTLINED, compare, outline
@@ -61,6 +63,17 @@ class DemoResult:
         )
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread; on a busy machine threads that wait for each other take many times."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def demo(
     out: Path,
     *,
@@ -92,21 +105,22 @@ def demo(
     say("2/8 preparing the cohort")
     with Steps("prepare", "scans") as steps:
         prepare([raw], cohort, workers=workers, config=PrepareConfig(size=SIZE), progress=steps)
-    say("3/8 pretraining a small vision transformer")
-    assignments = [f"seed={seed}"] + ([f"epochs={epochs}"] if epochs else [])
-    config = load_pretrain("demo", assignments)
-    with Steps("pretrain", "steps") as steps:
-        trained = pretrain(
-            [cohort], run, config, resume=(run / "config.yaml").exists(), notify=steps
-        )
-    say("4/8 embedding every scan")
-    features = out / "features.parquet"
-    embed(trained.encoder, cohort, features)
-    say("5/8 probing the features, against an untrained encoder and volume alone")
-    probes = out / "probes.json"
-    table = probe(trained.encoder, cohort, None, probes)
-    say("6/8 classifying sex and diagnosis: the encoder, from scratch, linear, volume alone")
-    tasks = {c: compare(trained.encoder, cohort, c, out / c, seed=seed) for c in COLUMNS}
+    with one_thread():  # the networks are so small that a second one makes them slower
+        say("3/8 pretraining a small vision transformer")
+        assignments = [f"seed={seed}"] + ([f"epochs={epochs}"] if epochs else [])
+        config = load_pretrain("demo", assignments)
+        with Steps("pretrain", "steps") as steps:
+            trained = pretrain(
+                [cohort], run, config, resume=(run / "config.yaml").exists(), notify=steps
+            )
+        say("4/8 embedding every scan")
+        features = out / "features.parquet"
+        embed(trained.encoder, cohort, features)
+        say("5/8 probing the features, against an untrained encoder and volume alone")
+        probes = out / "probes.json"
+        table = probe(trained.encoder, cohort, None, probes)
+        say("6/8 classifying sex and diagnosis: the encoder, from scratch, linear, volume alone")
+        tasks = {c: compare(trained.encoder, cohort, c, out / c, seed=seed) for c in COLUMNS}
     say("7/8 outlining the hippocampi: UNETR from the encoder, 3D U-Net")
     tasks[OUTLINED] = outline(trained.encoder, cohort, out / OUTLINED, seed=seed)
     say("8/8 writing the report")

@@ -69,8 +69,10 @@ def tests(by_case: pd.DataFrame, seed: int = 0) -> list[dict[str, Any]]:
             one, other = table[first].to_numpy(), table[second].to_numpy()
             known = np.isfinite(one - other)
             difference = (one - other)[known]
-            weights = resample_subjects(table.index.to_numpy()[known], RESAMPLES, seed)
-            mean, low, high = interval(_mean_of(difference), weights)
+            mean = low = high = np.nan
+            if len(difference):
+                weights = resample_subjects(table.index.to_numpy()[known], RESAMPLES, seed)
+                mean, low, high = interval(_mean_of(difference), weights)
             rows.append(
                 {
                     "metric": metric,
