@@ -172,6 +172,7 @@ def make_task(name: str, place: Place) -> Record:
             task does not allow it.
     """
     from volta3d.evaluate.evaluate import evaluate
+    from volta3d.evaluate.outlines import draw_outlines
 
     task, out = place.config.tasks[name], place.task(name)
     shared = shared_subjects(name, place)
@@ -184,6 +185,8 @@ def make_task(name: str, place: Place) -> Record:
         )
     {"classification": _classify, "segmentation": _segment}[task.kind](name, task, place)
     evaluate([out])
+    if task.kind == "segmentation":
+        draw_outlines(out, place.cohort(task.cohort))  # Figure 3, which the report shows
     note = f"{len(shared)} scans were seen while pretraining; scores are optimistic"
     return {"run": out.name, "found": [note] if shared else []}
 
