@@ -20,7 +20,7 @@ from volta3d.phantom import generate
 COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
 IN_ORDER = [
     "prepare", "inspect", "audit", "doctor", "pretrain", "embed", "probe", "classify", "segment",
-    "predict", "evaluate", "report", "study", "demo",
+    "predict", "evaluate", "report", "study", "export", "demo",
 ]  # fmt: skip
 
 
@@ -106,6 +106,8 @@ BAD_CALLS = [
     (["predict", "nowhere", "empty", "--out", "told"], 1, "nowhere"),
     (["evaluate", "nowhere"], 1, "nowhere"),
     (["doctor", "nowhere"], 1, "nowhere"),
+    (["export", "nowhere", "--out", "o"], 1, "nowhere"),
+    (["export", "nowhere", "--out", "o", "--format", "tflite"], 2, "monai-bundle"),
 ]
 
 

@@ -23,7 +23,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "volta3d"
 ROOMS = [
     "errors", "files", "randomness", "config", "progress", "ledger", "phantom", "cohort",
     "prepare", "views", "model", "objective", "pretrain", "doctor", "downstream", "evaluate",
-    "report", "study", "demo", "cli", "__main__",
+    "export", "report", "study", "demo", "cli", "__main__",
 ]  # fmt: skip
 # the two halves of the artefact: prepare fills the store that cohort defines
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -240,3 +240,10 @@ def test_what_cannot_be_evaluated_is_one_paragraph(tmp_path: Path) -> None:
         measured(tmp_path / "x", rows.assign(score=np.nan))
     with pytest.raises(VoltaError, match="none of the classes: X"):
         measured(tmp_path / "x", rows.assign(target="X"))
+
+
+def test_a_very_small_p_is_told_as_small_and_not_as_nothing(tmp_path: Path) -> None:
+    found, _ = measured(tmp_path, table({"a": 9.0, "b": 0.0}, n=600))
+    (pair,) = found["comparisons"]
+    assert 0 < pair["p"] < 1e-12
+    assert 0 < pair["p_holm"] < 1e-12

@@ -14,7 +14,16 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from volta3d.cli import downstream, features, scans, segmentation, show, training, whole
+from volta3d.cli import (
+    downstream,
+    features,
+    scans,
+    segmentation,
+    sharing,
+    show,
+    training,
+    whole,
+)
 from volta3d.cli.app import app
 from volta3d.errors import VoltaError
 
@@ -25,6 +34,7 @@ __all__ = [
     "main",
     "scans",
     "segmentation",
+    "sharing",
     "show",
     "training",
     "whole",

@@ -35,3 +35,14 @@ def fast_layout(network: nn.Module) -> nn.Module:
     move: Any = network.to  # torch's stubs don't know of memory formats here
     laid: nn.Module = move(memory_format=torch.channels_last_3d)
     return laid
+
+
+def plain_layout(network: nn.Module) -> nn.Module:
+    """``fast_layout`` undone: torch's own norms and memory order, for other programs."""
+    for module in network.modules():
+        if type(module) is LayoutNorm:
+            laid: Any = module
+            laid.__class__ = nn.InstanceNorm3d
+    move: Any = network.to
+    plain: nn.Module = move(memory_format=torch.contiguous_format)
+    return plain

@@ -269,5 +269,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     if isinstance(value, float):
-        return round(value, DIGITS) if math.isfinite(value) else None
+        if not math.isfinite(value):
+            return None
+        # a p of 1e-12 is small, not nothing
+        return float(f"{value:.3g}") if 0 < abs(value) < 1e-6 else round(value, DIGITS)
     return value

@@ -90,6 +90,19 @@ def to_unetr_vit(encoder: Encoder, image_size: int | None = None) -> State:
     return _to_vit(encoder, image_size)
 
 
+def to_vit(encoder: Encoder, image_size: int | None = None) -> State:
+    """The state dict that MONAI's ``ViT`` (without classification) loads strictly.
+
+    Args:
+        encoder: of any patch size and depth.
+        image_size: edge of the cubes that MONAI will see; None: the encoder's own.
+
+    Raises:
+        EncoderError: ``image_size`` is not a multiple of the patch size.
+    """
+    return _to_vit(encoder, image_size)
+
+
 def from_vitautoenc(state: Mapping[str, Tensor], *, heads: int) -> tuple[Encoder, Decoder | None]:
     """Encoder and decoder from the state dict of a ``ViTAutoEnc``, or the encoder from a ``ViT``'s.
 
