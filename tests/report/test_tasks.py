@@ -198,3 +198,47 @@ def test_nan_is_a_dash(folders: dict[str, Path]) -> None:
         interval_words({"score": -0.001, "low": -0.2, "high": 0.2})
         == "0.00 [\N{MINUS SIGN}0.20, 0.20]"
     )
+
+
+@pytest.mark.parametrize(
+    ("saw", "sentence"),
+    [
+        ("none of these scans", "In pretraining volta saw none of these scans."),
+        ("all of these scans, without labels", "volta saw all of these scans, without labels."),
+        ("7 of these scans, without labels", "volta saw 7 of these scans, without labels."),
+        ("unknown", "It is not known what pretraining volta saw of this cohort."),
+        ("none", ""),
+    ],
+)
+def test_L2_what_pretraining_saw_is_told_as_it_was_found(
+    saw: str, sentence: str, fabricate: ModuleType, tmp_path: Path
+) -> None:
+    from volta3d.report.sections_tasks import warnings
+    from volta3d.report.task_run import read_task
+
+    run = fabricate.write_classification(tmp_path / "sex", arms=("volta", "volume"))
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["arms"]["volta"]["pretraining_saw"] = saw
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    task = read_task(run)
+    assert task is not None
+    told = " ".join(warnings(task))
+    assert sentence in told
+    assert ("saw" in told) is bool(sentence)
+
+
+def test_a_measure_that_no_case_has_is_no_verdict(fabricate: ModuleType, tmp_path: Path) -> None:
+    from volta3d.report.answers import UNTOLD
+    from volta3d.report.task_run import read_task
+
+    run = fabricate.write_segmentation(tmp_path / "outlines")
+    metrics = json.loads((run / "metrics.json").read_text())
+    for test in metrics["tests"]:
+        if test["metric"] == "hd95_mm":
+            test |= dict.fromkeys(("difference", "low", "high", "p", "p_holm")) | {"n": 0}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    task = read_task(run)
+    assert task is not None
+    found = answers([task], [])
+    assert {f.better for f in found if "HD95" in f.by} == {UNTOLD}
+    assert UNTOLD not in {f.better for f in found if "Dice" in f.by}

@@ -24,6 +24,7 @@ from volta3d.report.verdict import POOLINGS, Comparison, State
 ALPHA = 0.05
 LESS = {"MAE", "hd95_mm", "Brier", "ECE"}  # metrics of which less is better
 NOBODY = "no clear difference"
+UNTOLD = "cannot be compared"  # no case has the measure for both, as where a structure is missed
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def _segmented(task: TaskRun, test: dict[str, Any]) -> Finding:
     return Finding(
         question=f"{task.target}, {number(test.get('n'))} participants",
         compared=f"{first} against {second}",
-        better={"good": first, "bad": second}.get(state, NOBODY),
+        better={"good": first, "bad": second}.get(state, UNTOLD if math.isnan(gain) else NOBODY),
         by=f"{_signed(interval_words(row, 3))} {NAMES[metric]}",
         sure=f"Wilcoxon: {_p(test.get('p'))}, after Holm {_p(test.get('p_holm'))}",
         volume=UNKNOWN,

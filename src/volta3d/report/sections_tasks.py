@@ -63,20 +63,23 @@ def warnings(run: TaskRun) -> list[str]:
         found.append(OPTIMISTIC)
     if run.metrics.get("dropped"):
         found.append(f"{run.metrics['dropped']} scan(s) were left out; folds.json says why.")
-    seen = _saw(run)
-    if seen:
-        found.append(f"In pretraining {', '.join(seen)} saw scans of this cohort, without labels.")
+    found += _saw(run)
     return [f"{run.name}: {text}" for text in found]
 
 
 def _saw(run: TaskRun) -> list[str]:
-    """The arms whose encoder was pretrained on scans of this cohort."""
+    """What the encoders of the arms had seen of these scans, as ``classify`` found it."""
     declared = run.metrics.get("arms") or run.config.get("arms") or {}
+    arms: dict[str, list[str]] = {}
+    for name, about in declared.items():
+        saw = str(about.get("pretraining_saw", "none")) if isinstance(about, dict) else "none"
+        if saw not in ("none", "None", ""):
+            arms.setdefault(saw, []).append(name)
     return [
-        name
-        for name, about in declared.items()
-        if isinstance(about, dict)
-        and str(about.get("pretraining_saw", "none")) not in ("none", "None", "")
+        f"It is not known what pretraining {' and '.join(names)} saw of this cohort."
+        if saw == "unknown"
+        else f"In pretraining {' and '.join(names)} saw {saw}."
+        for saw, names in arms.items()
     ]
 
 
