@@ -18,7 +18,7 @@ demo: install
 	$(BIN)/volta3d demo --out demo-out
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 docs: install
 	$(BIN)/python -c 'import sphinx' 2>/dev/null || \

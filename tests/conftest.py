@@ -19,6 +19,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", default="", help="folder for screenshots of the report")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with slow tests first: run last, they would leave one of two processes idle."""
+    slow = {i.path for i in items if i.get_closest_marker("slow") or "browser" in i.path.parts}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def dicom() -> ModuleType:
     """The module ``dicom_series.py``: small DICOM series made from nothing."""
