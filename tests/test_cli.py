@@ -107,7 +107,6 @@ BAD_CALLS = [
     (["evaluate", "nowhere"], 1, "nowhere"),
     (["doctor", "nowhere"], 1, "nowhere"),
     (["export", "nowhere", "--out", "o"], 1, "nowhere"),
-    (["export", "nowhere", "--out", "o", "--format", "tflite"], 2, "monai-bundle"),
 ]
 
 

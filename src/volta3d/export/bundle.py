@@ -7,23 +7,16 @@ network sees what it was trained on, and label maps go back to each scan's own g
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import monai
-import numpy as np
 import torch
-from torch import Tensor
 
 from volta3d import __version__
-from volta3d.downstream.segment_networks import Architecture
-from volta3d.downstream.unetr import Unetr
-from volta3d.errors import EncoderError
-from volta3d.export.graphs import EncoderGraph, Graph, SegmentGraph
+from volta3d.export.graphs import Graph
+from volta3d.export.monai_class import Own, monai_network
 from volta3d.export.onnx import compared
 from volta3d.files import write_json, write_text
-from volta3d.model.monai import to_vit
 
 SCRIPT = "models/model.ts"
 STATE = "models/model.pt"
@@ -32,15 +25,6 @@ SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
     "meta_schema_20240725.json"
 )
-
-
-@dataclass(frozen=True)
-class Own:
-    """The same network as a class of MONAI's: its weights, how it is built, and what differs."""
-
-    state: dict[str, Tensor]
-    definition: dict[str, Any]
-    differs: str
 
 
 def write_bundle(graph: Graph, folder: Path) -> float:
@@ -63,78 +47,13 @@ def write_bundle(graph: Graph, folder: Path) -> float:
     with torch.no_grad():
         said = again(scan)
     apart = compared(graph, scan, list(said) if isinstance(said, tuple) else [said], "bundle")
-    own = _monai_network(graph)
+    own = monai_network(graph)
     if own is not None:
         torch.save(own.state, folder / STATE)
     write_json(folder / METADATA, _metadata(graph))
     write_json(folder / "configs/inference.json", _inference(graph, own))
     write_text(folder / "docs/README.md", _readme(graph, own))
     return apart
-
-
-def _monai_network(graph: Graph) -> Own | None:
-    """MONAI's own class with the same weights, where there is one: for training on."""
-    if isinstance(graph.module, EncoderGraph):
-        return _vit(graph.module)
-    if not isinstance(graph.module, SegmentGraph):
-        return None
-    network = graph.module.network
-    given = dict(graph.content["architecture"])
-    architecture = Architecture(given.pop("kind"), int(given.pop("classes")), given)
-    sizes = architecture.sizes
-    if isinstance(network, Unetr):
-        try:
-            state = network.to_monai(graph.size)
-        except EncoderError:
-            return None
-        definition = {
-            "_target_": "UNETR",
-            "in_channels": 1,
-            "out_channels": architecture.classes,
-            "img_size": [graph.size] * 3,
-            "feature_size": sizes["features"],
-            "hidden_size": sizes["width"],
-            "mlp_dim": sizes["mlp"],
-            "num_heads": sizes["heads"],
-        }
-    else:
-        state = dict(network.state_dict())
-        definition = {
-            "_target_": "UNet",
-            "spatial_dims": 3,
-            "in_channels": 1,
-            "out_channels": architecture.classes,
-            "channels": sizes["channels"],
-            "strides": sizes["strides"],
-            "num_res_units": sizes["residual_units"],
-        }
-    plain = {k: v.detach().contiguous().clone() for k, v in state.items()}
-    return Own(plain, definition, "It answers with logits, `model.ts` with probabilities.")
-
-
-def _vit(module: EncoderGraph) -> Own:
-    encoder = module.encoder
-    block: Any = encoder.blocks[0]
-    definition = {
-        "_target_": "ViT",
-        "in_channels": 1,
-        "img_size": [encoder.image_size] * 3,
-        "patch_size": [encoder.patch_size] * 3,
-        "hidden_size": encoder.width,
-        "mlp_dim": block.mlp.up.out_features,
-        "num_layers": len(encoder.blocks),
-        "num_heads": block.attention.heads,
-    }
-    before = "prepared scans"
-    if module.downsample > 1:
-        before += f", average-pooled by {module.downsample}"
-    size = encoder.image_size
-    return Own(
-        to_vit(encoder),
-        definition,
-        f"It takes {before} and resampled to {size}³, and answers with patch tokens; the "
-        "summariser is in `model.ts` alone.",
-    )
 
 
 def _metadata(graph: Graph) -> dict[str, Any]:
@@ -160,9 +79,9 @@ def _metadata(graph: Graph) -> dict[str, Any]:
         "schema": SCHEMA,
         "version": __version__,
         "changelog": {__version__: "Exported by volta3d"},
-        "monai_version": monai.__version__,
+        "monai_version": _version("monai"),
         "pytorch_version": torch.__version__.split("+")[0],
-        "numpy_version": np.__version__,
+        "numpy_version": _version("numpy"),
         "required_packages_version": {"volta3d": __version__, "nibabel": _version("nibabel")},
         "task": f"{graph.kind} of T1-weighted brain scans",
         "description": _what(graph),
