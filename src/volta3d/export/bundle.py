@@ -13,9 +13,8 @@ from typing import Any
 import torch
 
 from volta3d import __version__
-from volta3d.export.graphs import Graph
+from volta3d.export.graphs import Graph, compared
 from volta3d.export.monai_class import Own, monai_network
-from volta3d.export.onnx import compared
 from volta3d.files import write_json, write_text
 
 SCRIPT = "models/model.ts"

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from volta3d import __version__
 from volta3d.errors import UsageError, VoltaError
 from volta3d.export.bundle import METADATA, write_bundle
-from volta3d.export.graphs import INPUT, Graph, load_graph
-from volta3d.export.onnx import FILE, TOLERANCE, write_onnx
-from volta3d.files import atomic_folder, read_json, write_json, write_text
-from volta3d.pretrain.encoder import CARD, CONFIG
+from volta3d.export.graphs import Graph, load_graph
+from volta3d.export.onnx import write_onnx
+from volta3d.files import atomic_folder, read_json
+from volta3d.pretrain.encoder import CONFIG
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def export(model: Path | str, out: Path | str, *, format: str = "onnx") -> Expor
         VoltaError: packages are missing, or the exported network answers differently.
     """
     writers: dict[str, Callable[[Graph, Path], float]] = {
-        "onnx": _onnx,
+        "onnx": write_onnx,
         "monai-bundle": write_bundle,
     }
     if format not in writers:
@@ -75,51 +74,3 @@ def _ours(folder: Path) -> bool:
     except (VoltaError, OSError):
         return False
     return isinstance(content, dict) and content.get("export") == "onnx"
-
-
-def _onnx(graph: Graph, folder: Path) -> float:
-    difference = write_onnx(graph, folder)
-    content = {
-        "software": f"volta3d {__version__}",
-        "export": "onnx",
-        "kind_of_model": graph.kind,
-        "input": {INPUT: ["batch", 1, *(graph.size,) * 3]},
-        "outputs": {name: ["batch", *shape] for name, shape in graph.outputs.items()},
-        "labels": graph.content.get("labels", []),
-        "threshold": graph.content.get("threshold"),
-        "synthetic": graph.synthetic,
-        "contract": graph.contract.content(),
-        "weights_sha256": graph.content["weights_sha256"],
-        "largest_relative_difference": difference,
-    }
-    write_json(folder / CONFIG, content)
-    write_text(folder / CARD, _card(graph))
-    return difference
-
-
-def _card(graph: Graph) -> str:
-    shapes = "; ".join(
-        f"`{name}` [batch, {', '.join(map(str, shape))}]" for name, shape in graph.outputs.items()
-    )
-    what = (
-        f"windows of {graph.size} voxels an edge, slid over a prepared scan and blended"
-        if graph.kind == "segmentation"
-        else "prepared scans"
-    )
-    lines = [
-        f"# volta3d {graph.kind} as ONNX",
-        "",
-        "SYNTHETIC DATA: good for trying the software, nothing else.\n" if graph.synthetic else "",
-        f"`{FILE}` takes `{INPUT}` [batch, 1, {graph.size}, {graph.size}, {graph.size}], float32: "
-        f"{what}. It answers with {shapes}.",
-        "",
-        f"`{CONFIG}` holds the preparation contract. `volta3d prepare` prepares scans that way; "
-        "an answer to scans prepared otherwise means nothing.",
-        "",
-        f"Run with onnxruntime when it was written, its answers were those of the network to "
-        f"{TOLERANCE:g} of the largest.",
-        "",
-        "Not a medical device. Not for diagnosis or any decision about a person.",
-        "",
-    ]
-    return "\n".join(lines)

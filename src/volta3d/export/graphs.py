@@ -25,6 +25,7 @@ from volta3d.pretrain.encoder import CONFIG
 from volta3d.pretrain.monitor import whole
 
 INPUT = "scan"
+TOLERANCE = 1e-3  # of the largest answer; fp32 sums in another order
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,29 @@ class Graph:
         with torch.no_grad():
             said = self.module(scan)
         return said if isinstance(said, tuple) else (said,)
+
+
+def compared(graph: Graph, scan: Tensor, theirs: list[Tensor], what: str) -> float:
+    """The largest difference of answers, relative to the largest answer.
+
+    Raises:
+        VoltaError: above the tolerance, or of another shape.
+    """
+    worst = 0.0
+    for (name, shape), ours, found in zip(
+        graph.outputs.items(), graph.answers(scan), theirs, strict=True
+    ):
+        apart = float("inf")
+        if found.shape == ours.shape == (len(scan), *shape):
+            apart = float((found - ours).abs().max() / ours.abs().max().clamp_min(1e-12))
+        if not apart <= TOLERANCE:
+            raise VoltaError(
+                f"The {what} answers differently from the network: '{name}' by {apart:.2g}",
+                where=graph.path,
+                fix="Report this with the versions of torch and onnxruntime",
+            )
+        worst = max(worst, apart)
+    return worst
 
 
 def load_graph(path: Path | str) -> Graph:

@@ -8,18 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from volta3d import __version__
 from volta3d.errors import VoltaError
-from volta3d.export.graphs import INPUT, Graph
+from volta3d.export.graphs import INPUT, TOLERANCE, Graph, compared
+from volta3d.files import write_json, write_text
+from volta3d.pretrain.encoder import CARD, CONFIG
 
 FILE = "model.onnx"
 INSTALL = "pip install 'volta3d[export]'"
-TOLERANCE = 1e-3  # of the largest answer; fp32 sums in another order
 
 
 def write_onnx(graph: Graph, folder: Path) -> float:
-    """Write ``folder/model.onnx`` with a free batch size, and run it.
+    """Write ``model.onnx`` with a free batch size, run it, and say beside it what it is.
 
     Returns:
         How far its answers are from ours, relative to the largest.
@@ -44,6 +45,8 @@ def write_onnx(graph: Graph, folder: Path) -> float:
                 dynamo=True,
                 verbose=False,
             )
+    except OSError:
+        raise  # a full disk is no matter of the network
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else ""
         raise VoltaError(
@@ -51,7 +54,23 @@ def write_onnx(graph: Graph, folder: Path) -> float:
             where=graph.path,
             fix="Use --format monai-bundle",
         ) from error
-    return _checked(graph, folder / FILE)
+    difference = _checked(graph, folder / FILE)
+    content = {
+        "software": f"volta3d {__version__}",
+        "export": "onnx",
+        "kind_of_model": graph.kind,
+        "input": {INPUT: ["batch", 1, *(graph.size,) * 3]},
+        "outputs": {name: ["batch", *shape] for name, shape in graph.outputs.items()},
+        "labels": graph.content.get("labels", []),
+        "threshold": graph.content.get("threshold"),
+        "synthetic": graph.synthetic,
+        "contract": graph.contract.content(),
+        "weights_sha256": graph.content["weights_sha256"],
+        "largest_relative_difference": difference,
+    }
+    write_json(folder / CONFIG, content)
+    write_text(folder / CARD, _card(graph))
+    return difference
 
 
 def _require() -> None:
@@ -75,24 +94,29 @@ def _checked(graph: Graph, file: Path) -> float:
     return compared(graph, scan, [torch.from_numpy(np.asarray(t)) for t in theirs], "ONNX file")
 
 
-def compared(graph: Graph, scan: Tensor, theirs: list[Tensor], what: str) -> float:
-    """The largest difference of answers, relative to the largest answer.
-
-    Raises:
-        VoltaError: above the tolerance, or of another shape.
-    """
-    worst = 0.0
-    for (name, shape), ours, found in zip(
-        graph.outputs.items(), graph.answers(scan), theirs, strict=True
-    ):
-        apart = float("inf")
-        if found.shape == ours.shape == (len(scan), *shape):
-            apart = float((found - ours).abs().max() / ours.abs().max().clamp_min(1e-12))
-        if not apart <= TOLERANCE:
-            raise VoltaError(
-                f"The {what} answers differently from the network: '{name}' by {apart:.2g}",
-                where=graph.path,
-                fix="Report this with the versions of torch and onnxruntime",
-            )
-        worst = max(worst, apart)
-    return worst
+def _card(graph: Graph) -> str:
+    shapes = "; ".join(
+        f"`{name}` [batch, {', '.join(map(str, shape))}]" for name, shape in graph.outputs.items()
+    )
+    what = (
+        f"windows of {graph.size} voxels an edge, slid over a prepared scan and blended"
+        if graph.kind == "segmentation"
+        else "prepared scans"
+    )
+    lines = [
+        f"# volta3d {graph.kind} as ONNX",
+        "",
+        "SYNTHETIC DATA: good for trying the software, nothing else.\n" if graph.synthetic else "",
+        f"`{FILE}` takes `{INPUT}` [batch, 1, {graph.size}, {graph.size}, {graph.size}], float32: "
+        f"{what}. It answers with {shapes}.",
+        "",
+        f"`{CONFIG}` holds the preparation contract. `volta3d prepare` prepares scans that way; "
+        "an answer to scans prepared otherwise means nothing.",
+        "",
+        f"Run with onnxruntime when it was written, its answers were those of the network to "
+        f"{TOLERANCE:g} of the largest.",
+        "",
+        "Not a medical device. Not for diagnosis or any decision about a person.",
+        "",
+    ]
+    return "\n".join(lines)

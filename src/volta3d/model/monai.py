@@ -67,7 +67,7 @@ def to_vitautoenc(encoder: Encoder, decoder: Decoder, image_size: int | None = N
         REFINE: refine,
         "conv3d_transpose_1.bias": decoder.refine_bias,
     }
-    return _to_vit(encoder, image_size) | {name: _own(value) for name, value in added.items()}
+    return to_vit(encoder, image_size) | {name: _own(value) for name, value in added.items()}
 
 
 def to_unetr_vit(encoder: Encoder, image_size: int | None = None) -> State:
@@ -87,20 +87,7 @@ def to_unetr_vit(encoder: Encoder, image_size: int | None = None) -> State:
             where="encoder",
             fix="Pretrain with model.patch_size=16 and model.depth=12",
         )
-    return _to_vit(encoder, image_size)
-
-
-def to_vit(encoder: Encoder, image_size: int | None = None) -> State:
-    """The state dict that MONAI's ``ViT`` (without classification) loads strictly.
-
-    Args:
-        encoder: of any patch size and depth.
-        image_size: edge of the cubes that MONAI will see; None: the encoder's own.
-
-    Raises:
-        EncoderError: ``image_size`` is not a multiple of the patch size.
-    """
-    return _to_vit(encoder, image_size)
+    return to_vit(encoder, image_size)
 
 
 def from_vitautoenc(state: Mapping[str, Tensor], *, heads: int) -> tuple[Encoder, Decoder | None]:
@@ -132,7 +119,16 @@ def from_vitautoenc(state: Mapping[str, Tensor], *, heads: int) -> tuple[Encoder
     return encoder, decoder
 
 
-def _to_vit(encoder: Encoder, image_size: int | None) -> State:
+def to_vit(encoder: Encoder, image_size: int | None = None) -> State:
+    """The state dict that MONAI's ``ViT`` (without classification) loads strictly.
+
+    Args:
+        encoder: of any patch size and depth.
+        image_size: edge of the cubes that MONAI will see; None: the encoder's own.
+
+    Raises:
+        EncoderError: ``image_size`` is not a multiple of the patch size.
+    """
     p = encoder.patch_size
     edge = (image_size or encoder.image_size) // p
     if image_size is not None and (image_size % p or edge < 1):
@@ -189,7 +185,7 @@ def _shape(state: Mapping[str, Tensor], name: str, dimensions: int) -> tuple[int
 
 def _names(encoder: Encoder, decoder: Decoder | None) -> State:
     """What MONAI would call the parts of these networks."""
-    state = _to_vit(encoder, None) if decoder is None else to_vitautoenc(encoder, decoder)
+    state = to_vit(encoder) if decoder is None else to_vitautoenc(encoder, decoder)
     return {name: value for name, value in state.items() if not UNUSED.match(name)}
 
 
