@@ -196,7 +196,7 @@ def main() -> None:
     tiny = arguments.tiny
     sizes = {"edge": 64, "crop": 48, "patch": 8, "width": 192, "depth": 8, "heads": 6, "mlp": 768}
     if tiny:
-        sizes |= {"edge": 32, "crop": 16, "width": 32, "depth": 3, "heads": 2, "mlp": 32}
+        sizes |= {"edge": 32, "crop": 32, "width": 32, "depth": 3, "heads": 2, "mlp": 32}
     epochs, count, repeats = (2, 2, 1) if tiny else (20, 16, 3)
     batch = load_classify("small").batch_size
     with tempfile.TemporaryDirectory() as temporary:

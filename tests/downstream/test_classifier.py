@@ -11,14 +11,13 @@ from torch.nn.functional import layer_norm
 
 from volta3d.config import ModelConfig
 from volta3d.downstream.classifier import (
-    SWIN,
     Head,
-    SwinClassifier,
     VitClassifier,
     fresh_vit,
     parameter_counts,
 )
 from volta3d.downstream.encoder import load_encoder, random_encoder
+from volta3d.downstream.swin import SIZES, SwinClassifier
 
 MODEL = ModelConfig(patch_size=4, width=16, depth=3, heads=2, mlp=32, summariser_heads=2)
 
@@ -108,7 +107,7 @@ def test_L11_scratch_differs_from_the_encoder_in_its_weights_alone(encoder_folde
 
 def test_swin_is_the_one_of_8_06_million() -> None:
     with torch.random.fork_rng():
-        reference = SwinTransformer(**SWIN)  # type: ignore[arg-type]
+        reference = SwinTransformer(**SIZES)  # type: ignore[arg-type]
     count = sum(p.numel() for p in reference.parameters())
     assert round(count / 1e6, 2) == 8.06  # METHOD section 7
     network = SwinClassifier(outputs=2, seed=0, head_seed=0)

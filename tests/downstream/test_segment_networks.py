@@ -201,7 +201,9 @@ def test_bfloat16_is_not_trusted_at_the_bottom_of_small_crops() -> None:
     unet = Architecture("unet", 3, {"strides": [2, 2, 2, 2]})
     assert not sound_bf16(unet, 32, torch.device("cpu"))
     assert sound_bf16(unet, 48, torch.device("cpu"))
-    assert sound_bf16(Architecture("unetr", 3, {}), 32, torch.device("cpu"))
+    unetr = Architecture("unetr", 3, {"patch_size": 16})
+    assert not sound_bf16(unetr, 16, torch.device("cpu"))
+    assert sound_bf16(unetr, 32, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("kind", ["unetr", "unet"])

@@ -12,7 +12,8 @@ from lightning_fabric import Fabric
 
 from volta3d.config import PretrainConfig
 from volta3d.pretrain.data import Scans
-from volta3d.pretrain.fabric import Autocast, uses_bf16
+from volta3d.pretrain.fabric import Autocast
+from volta3d.pretrain.precision import uses_bf16
 from volta3d.pretrain.trainer import Trainer
 from volta3d.views.batch import ViewBatch
 
@@ -74,5 +75,5 @@ def test_auto_asks_the_hardware(
     for capability in (True, False):
         found = {"avx512_bf16": capability, "amx_bf16": False}
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found)
-        assert uses_bf16(tiny("precision=auto"), cpu) is capability
-        assert uses_bf16(tiny("precision=bf16"), cpu) and not uses_bf16(tiny(), cpu)
+        assert uses_bf16("auto", cpu) is capability
+        assert uses_bf16("bf16", cpu) and not uses_bf16("fp32", cpu)

@@ -13,7 +13,8 @@ import torch
 
 from volta3d import __version__
 from volta3d.config import PretrainConfig
-from volta3d.pretrain.fabric import build_fabric, uses_bf16
+from volta3d.pretrain.fabric import build_fabric
+from volta3d.pretrain.precision import uses_bf16
 
 EDGE = 1024  # of the matrices multiplied on a CPU
 EDGE_CUDA = 8192
@@ -28,7 +29,7 @@ def describe_machine(config: PretrainConfig) -> dict[str, Any]:
         are in bytes.
     """
     device = build_fabric(config).device
-    precision = "bf16" if uses_bf16(config, device) else "fp32"
+    precision = "bf16" if uses_bf16(config.precision, device) else "fp32"
     memory = psutil.virtual_memory()
     found = {
         "volta3d": __version__,

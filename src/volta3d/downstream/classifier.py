@@ -1,4 +1,4 @@
-"""The networks that are compared: a ViT with a linear head, and a Swin transformer.
+"""The networks that are compared: a ViT with a linear head here, a Swin transformer in ``swin``.
 
 Each is a ``stem`` that is not trained and a ``rest`` that is. What the stem makes of a scan that is
 not augmented never changes, so it can be computed once for all epochs, folds, fractions and seeds.
@@ -12,27 +12,16 @@ import copy
 from typing import Any, Literal
 
 import torch
-from monai.networks.nets.swin_unetr import SwinTransformer
 from torch import Tensor, nn
 
 from volta3d.config import ModelConfig
 from volta3d.downstream.encoder import REGIONS, regions
-from volta3d.downstream.swin_attention import lean
 from volta3d.model.summariser import Summariser
 from volta3d.model.vit import Encoder
 from volta3d.randomness import derived_seed
 
 Tune = Literal["frozen", "last", "full"]
 Pooling = Literal["token", "mean", "concat", "regions"]
-SWIN = {
-    "in_chans": 1,
-    "embed_dim": 48,
-    "window_size": (7, 7, 7),
-    "patch_size": (2, 2, 2),
-    "depths": (2, 2, 2, 2),
-    "num_heads": (3, 6, 12, 24),
-}  # METHOD section 7
-SWIN_WIDTH = 768
 
 
 class Head(nn.Module):
@@ -76,7 +65,38 @@ class Head(nn.Module):
         return told
 
 
-class VitClassifier(nn.Module):
+class Classifier(nn.Module):
+    """A ``stem`` that is not trained, a ``rest`` that is, and what training asks of them.
+
+    Attributes:
+        tune: how much is trained.
+        has_stem: whether any of it is frozen.
+        head: the last layer.
+    """
+
+    tune: Tune
+    has_stem: bool
+    head: Head
+
+    def stem(self, cubes: Tensor) -> Tensor:
+        """Cubes [B, 1, S, S, S] through what is frozen."""
+        raise NotImplementedError
+
+    def features(self, stemmed: Tensor) -> Tensor:
+        """What the stem made to features [B, W] of the head."""
+        raise NotImplementedError
+
+    def rest(self, stemmed: Tensor) -> Tensor:
+        """What the stem made to logits [B, O]."""
+        told: Tensor = self.head(self.features(stemmed))
+        return told
+
+    def forward(self, cubes: Tensor) -> Tensor:
+        """Cubes [B, 1, S, S, S] to logits [B, O]."""
+        return self.rest(self.stem(cubes))
+
+
+class VitClassifier(Classifier):
     """Encoder, pooling, head (METHOD section 7).
 
     Args:
@@ -105,7 +125,7 @@ class VitClassifier(nn.Module):
         self.encoder = copy.deepcopy(encoder)
         self.summariser = copy.deepcopy(summariser)
         self.pooling = pooling
-        self.tune = tune
+        self.tune, self.has_stem = tune, tune != "full"
         self.frozen_blocks = max(0, len(encoder.blocks) - blocks) if tune == "last" else 0
         factor = {"token": 1, "mean": 1, "concat": 2, "regions": REGIONS**3}[pooling]
         self.head = Head(encoder.width * factor, outputs, seed)
@@ -117,11 +137,6 @@ class VitClassifier(nn.Module):
             self.summariser.requires_grad_(True)
         if pooling not in ("token", "concat"):
             self.summariser.requires_grad_(False)
-
-    @property
-    def has_stem(self) -> bool:
-        """Whether any of it is frozen."""
-        return self.tune != "full"
 
     def stem(self, cubes: Tensor) -> Tensor:
         """Cubes [B, 1, S, S, S] through what is frozen: features, tokens, or the cubes as are."""
@@ -141,15 +156,6 @@ class VitClassifier(nn.Module):
             stemmed = self.encoder.patches(stemmed)
         return self._pooled(self._blocks(stemmed, self.frozen_blocks, None))
 
-    def rest(self, stemmed: Tensor) -> Tensor:
-        """What the stem made to logits [B, O]."""
-        told: Tensor = self.head(self.features(stemmed))
-        return told
-
-    def forward(self, cubes: Tensor) -> Tensor:
-        """Cubes [B, 1, S, S, S] to logits [B, O]."""
-        return self.rest(self.stem(cubes))
-
     def _blocks(self, tokens: Tensor, start: int, stop: int | None) -> Tensor:
         for block in self.encoder.blocks[start:stop]:
             tokens = block(tokens)
@@ -164,49 +170,6 @@ class VitClassifier(nn.Module):
             return regions(normed.float())
         token: Tensor = self.summariser(normed)
         return token if self.pooling == "token" else torch.cat([token, mean], 1)
-
-
-class SwinClassifier(nn.Module):
-    """MONAI's Swin transformer from scratch, its last map pooled, and the same head.
-
-    8.06 million parameters, a tenth of ViT-B: not a like-for-like comparison of sizes.
-
-    Args:
-        outputs: O.
-        seed: of all weights.
-        head_seed: of the head's.
-    """
-
-    has_stem = False
-    tune = "full"
-
-    def __init__(self, *, outputs: int, seed: int, head_seed: int) -> None:
-        super().__init__()
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            torch.default_generator.manual_seed(derived_seed(seed, "model", "swin"))
-            self.swin = lean(SwinTransformer(**SWIN))  # type: ignore[arg-type]
-        self.head = Head(SWIN_WIDTH, outputs, head_seed)
-
-    def stem(self, cubes: Tensor) -> Tensor:
-        """The cubes as they are: nothing is frozen."""
-        return cubes
-
-    def features(self, cubes: Tensor) -> Tensor:
-        """Cubes [B, 1, S, S, S] to [B, 768]."""
-        pooled: Tensor = self.swin(cubes)[-1].flatten(2).mean(2)
-        return pooled
-
-    def rest(self, cubes: Tensor) -> Tensor:
-        """Cubes to logits [B, O]."""
-        told: Tensor = self.head(self.features(cubes))
-        return told
-
-    def forward(self, cubes: Tensor) -> Tensor:
-        """Cubes [B, 1, S, S, S] to logits [B, O]."""
-        return self.rest(cubes)
-
-
-Network = VitClassifier | SwinClassifier
 
 
 def fresh_vit(model: ModelConfig, image_size: int, seed: int) -> tuple[Encoder, Summariser]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volta3d.cohort.store import Cohort
-from volta3d.config import ClassifyConfig, PretrainConfig
+from volta3d.config import ClassifyConfig
 from volta3d.downstream.classify_folder import CONFIG, describe, gather
 from volta3d.downstream.contestants import resolve
 from volta3d.downstream.embed import _device
@@ -16,7 +16,7 @@ from volta3d.downstream.labels import Labelled, read_labels
 from volta3d.downstream.trial import Trial, Worker
 from volta3d.errors import UsageError
 from volta3d.ledger import Ledger
-from volta3d.pretrain.fabric import uses_bf16
+from volta3d.pretrain.precision import uses_bf16
 
 Progress = Callable[[int, int, str], None]
 
@@ -104,7 +104,7 @@ def classify(
         config,
         run,
         device=device,
-        bf16=uses_bf16(PretrainConfig(precision=config.precision), device),
+        bf16=uses_bf16(config.precision, device),
     )
     ledger = Ledger(run / "jobs")
     _work(grid, worker, ledger, progress)

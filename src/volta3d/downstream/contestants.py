@@ -10,7 +10,7 @@ from typing import Any, Literal
 from volta3d.cohort.store import Cohort
 from volta3d.config import ClassifyConfig, ModelConfig, build, load_pretrain
 from volta3d.downstream.arms import ENCODER, Arm, parse_arms
-from volta3d.downstream.classifier import Network, SwinClassifier, VitClassifier, fresh_vit
+from volta3d.downstream.classifier import Classifier, VitClassifier, fresh_vit
 from volta3d.downstream.encoder import LoadedEncoder, check_contract, load_encoder
 from volta3d.errors import CohortError, UsageError
 from volta3d.files import content_hash, read_json
@@ -62,7 +62,7 @@ class Contestant:
             "pretraining_saw": self.saw,
         }
 
-    def network(self, config: ClassifyConfig, outputs: int, seed: int) -> Network:
+    def network(self, config: ClassifyConfig, outputs: int, seed: int) -> Classifier:
         """A network ready to be trained, a pure function of the arguments.
 
         Args:
@@ -71,6 +71,8 @@ class Contestant:
             seed: of the head, and of everything when it starts from scratch.
         """
         if self.kind == "swin":
+            from volta3d.downstream.swin import SwinClassifier
+
             return SwinClassifier(outputs=outputs, seed=seed, head_seed=seed)
         assert self.model is not None
         if self.encoder is not None:

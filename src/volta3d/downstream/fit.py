@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from volta3d.config import ClassifyConfig
-from volta3d.downstream.classifier import Network
+from volta3d.downstream.classifier import Classifier
 from volta3d.downstream.inputs import CHUNK, Cubes
 from volta3d.downstream.selection import BestEpoch
 from volta3d.downstream.told import Question, Told, class_weights
@@ -41,7 +41,7 @@ class Learner:
 
     def __init__(
         self,
-        network: Network,
+        network: Classifier,
         cubes: Cubes,
         rows: np.ndarray,
         stored: Tensor | None,

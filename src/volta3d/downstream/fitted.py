@@ -18,7 +18,7 @@ from torch.nn.functional import avg_pool3d
 from volta3d import __version__
 from volta3d.cohort.contract import Contract
 from volta3d.config import ModelConfig, build
-from volta3d.downstream.classifier import SwinClassifier, VitClassifier, fresh_vit
+from volta3d.downstream.classifier import Classifier, VitClassifier, fresh_vit
 from volta3d.downstream.linear import Line
 from volta3d.downstream.weights import LARGEST, check_sha256, read_tensors
 from volta3d.errors import ConfigError, EncoderError, VoltaError
@@ -45,7 +45,7 @@ class FittedModel:
 
     config: dict[str, Any]
     contract: Contract
-    network: VitClassifier | SwinClassifier | None
+    network: Classifier | None
     line: Line | None
     path: Path
 
@@ -177,7 +177,7 @@ def load_fitted(path: Path | str, device: torch.device | str = "cpu") -> FittedM
 
 def _built(
     architecture: dict[str, Any], content: dict[str, Any], tensors: dict[str, Tensor]
-) -> tuple[VitClassifier | SwinClassifier | None, Line | None]:
+) -> tuple[Classifier | None, Line | None]:
     kind, outputs = architecture["type"], max(1, len(content["labels"]))
     line = None
     if kind in ("linear", "volume"):
@@ -185,8 +185,10 @@ def _built(
         line = Line(weight.double().numpy(), bias.double().numpy())
         if line.bias.shape != (outputs,) or line.weight.shape[0] != outputs:
             raise ValueError("the linear model has another number of outputs")
-    network: VitClassifier | SwinClassifier | None = None
+    network: Classifier | None = None
     if kind == "swin":
+        from volta3d.downstream.swin import SwinClassifier
+
         network = SwinClassifier(outputs=outputs, seed=0, head_seed=0)
     elif kind in ("vit", "linear"):
         model = build(ModelConfig, architecture["model"])

@@ -14,7 +14,6 @@ from volta3d import __version__
 from volta3d.cohort.arrays import decode, encode
 from volta3d.cohort.participants import QUARANTINE_COLUMNS, write_table
 from volta3d.cohort.store import CONTRACT
-from volta3d.config import PretrainConfig
 from volta3d.downstream.embed import _device
 from volta3d.downstream.labelmap_files import (
     VOLUMES,
@@ -35,7 +34,7 @@ from volta3d.prepare.qc import mosaic, write_png
 from volta3d.prepare.scan import Scan, plain_path
 from volta3d.prepare.source import as_nifti
 from volta3d.prepare.volume import prepare_scan
-from volta3d.pretrain.fabric import uses_bf16
+from volta3d.pretrain.precision import uses_bf16
 
 FLIPS = ("none", "left-right")
 ABOUT, REFUSED = "predictions.json", "refused.tsv"
@@ -97,7 +96,7 @@ def predict_labels(
     found, refused = _discover(scans)
     require_writable(out)
     names = bids_names([(s.participant_id, s.session) for s in found])
-    bf16 = uses_bf16(PretrainConfig(), next(fitted.network.parameters()).device)
+    bf16 = uses_bf16("auto", next(fitted.network.parameters()).device)
     rows: list[dict[str, Any]] = []
     for number, (scan, name) in enumerate(zip(found, names, strict=True)):
         try:

@@ -11,7 +11,7 @@ import yaml
 
 from volta3d import __version__
 from volta3d.cohort.store import Cohort
-from volta3d.config import PretrainConfig, SegmentConfig, parse_yaml
+from volta3d.config import SegmentConfig, parse_yaml
 from volta3d.downstream.arms import Arm, parse_arms
 from volta3d.downstream.embed import _device
 from volta3d.downstream.folds import Splits, hold_out, k_fold, read_splits
@@ -23,7 +23,7 @@ from volta3d.downstream.segment_reference import References
 from volta3d.errors import CheckpointError, UsageError
 from volta3d.files import require_writable, write_text
 from volta3d.ledger import Ledger
-from volta3d.pretrain.fabric import uses_bf16
+from volta3d.pretrain.precision import uses_bf16
 
 Progress = Callable[[int, int, str], None]
 CONFIG, FOLDS, REFUSED = "config.yaml", "folds.json", "refused.tsv"
@@ -106,7 +106,7 @@ def segment(
     references.check()
     _describe(run, chosen, scans, starts, splits, config)
     references.write([i for i, s in enumerate(scans.subjects) if splits.fold[s] >= 0])
-    bf16 = uses_bf16(PretrainConfig(precision=config.precision), device)
+    bf16 = uses_bf16(config.precision, device)
     surgeon = Surgeon(scans, splits, starts, references, config, run, bf16=bf16)
     grid = [
         Job(arm, seed, fold)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -308,16 +309,19 @@ def _distance(network: nn.Module, name: str) -> int:
 def sound_bf16(architecture: Architecture, size: int, device: torch.device) -> bool:
     """Whether bfloat16 gradients of an architecture can be trusted on a device.
 
-    On CPUs the bfloat16 gradient of a convolution over a grid of 2 x 2 x 2 is sometimes not finite
-    and often wrong (seen with torch 2.13); a U-Net has such a grid at its bottom when the crops are
-    twice its strides.
+    On CPUs the bfloat16 gradient of a convolution of 3 x 3 x 3 over a grid of 2 x 2 x 2 is wrong,
+    and often not finite (seen with torch 2.13; every other grid agrees with fp32). A U-Net has such
+    a grid at its bottom when the crops are twice its strides, a UNETR above its coarsest skip
+    connection when a crop is one patch.
     """
-    if device.type != "cpu" or architecture.kind != "unet":
+    if device.type != "cpu":
         return True
-    bottom = size
-    for stride in architecture.sizes["strides"]:
-        bottom //= stride
-    return bottom > 2
+    sizes = architecture.sizes
+    if architecture.kind == "unet":
+        smallest = size // math.prod(sizes["strides"])
+    else:
+        smallest = 2 * (size // sizes["patch_size"])
+    return bool(smallest > 2)
 
 
 def train_encoder(network: nn.Module, trained: bool) -> None:

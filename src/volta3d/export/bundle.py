@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from volta3d import __version__
 from volta3d.export.graphs import Graph, compared
-from volta3d.export.monai_class import Own, monai_network
 from volta3d.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from volta3d.export.monai_class import Own
 
 SCRIPT = "models/model.ts"
 STATE = "models/model.pt"
@@ -35,6 +37,8 @@ def write_bundle(graph: Graph, folder: Path) -> float:
     Raises:
         VoltaError: it answers differently.
     """
+    from volta3d.export.monai_class import monai_network
+
     for name in ("configs", "models", "docs"):
         (folder / name).mkdir()
     with warnings.catch_warnings():

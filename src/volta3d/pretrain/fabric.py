@@ -1,4 +1,4 @@
-"""Precision, device and processes: how Fabric is started."""
+"""Device, processes and autocast: how Fabric is started."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from volta3d.config import PretrainConfig
 from volta3d.errors import UsageError
 from volta3d.pretrain.distributed import launched
+from volta3d.pretrain.precision import uses_bf16
 
 
 class Autocast(MixedPrecision):
@@ -27,19 +28,6 @@ class Autocast(MixedPrecision):
         return data
 
 
-def uses_bf16(config: PretrainConfig, device: torch.device) -> bool:
-    """Whether to train in bf16; ``auto`` says so only where the hardware multiplies it.
-
-    A CPU without bf16 instructions emulates them about a hundred times slower than fp32.
-    """
-    if config.precision != "auto":
-        return config.precision == "bf16"
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-
-
 def build_fabric(config: PretrainConfig) -> Fabric:
     """Fabric on the configured device, in the configured precision.
 
@@ -51,7 +39,7 @@ def build_fabric(config: PretrainConfig) -> Fabric:
     use_cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     device = torch.device("cuda" if use_cuda else "cpu")
     started = launched()
-    bf16 = uses_bf16(config, device)
+    bf16 = uses_bf16(config.precision, device)
     together: dict[str, Any] = {}
     if started.here * started.machines > 1:
         # centres and statistics are the same everywhere already
