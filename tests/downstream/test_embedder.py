@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +67,24 @@ def test_images_and_arrays_are_the_same_scans(
     cubes = np.stack([cohort.volume(i) for i in range(3)])
     wanted = features_of(embed(encoder_folder, cohort.path), "token")[:3]
     assert np.allclose(embedder.transform(cubes), wanted, atol=1e-5)
+
+
+def test_F5_a_full_temporary_folder_is_a_clear_error_and_paths_need_none(
+    encoder_folder: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder, image = Embedder(encoder_folder).fit([]), nib.load(files[0])
+    monkeypatch.setattr(tempfile, "tempdir", str(files[0]))  # a file: nothing can be made in it
+    with pytest.raises(VoltaError, match=r"temporary file.*image 0.*TMPDIR"):
+        embedder.transform([image])
+    assert embedder.transform(files[:1]).shape == (1, 16)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.undo()
+    monkeypatch.setattr(nib, "save", full)
+    with pytest.raises(VoltaError, match="No space left"):
+        embedder.transform([image])
 
 
 def test_it_is_cloned_and_cross_validated_in_a_pipeline(

@@ -7,6 +7,7 @@ import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -89,6 +90,19 @@ def test_S6_an_encrypted_entry_is_refused(tmp_path: Path, dicom: ModuleType) -> 
     packed.write_bytes(bytes(raw))
     found = survey(packed)
     assert "unsafe-entry" in {f.code for _, f in found.refused}
+
+
+def test_F5_scans_and_archives_need_no_temporary_folder(
+    tmp_path: Path, dicom: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is unpacked lies beside the cohort, on the device that has room for it."""
+    root = dicom.write(tmp_path / "in", dicom.slices())
+    packed = pack(tmp_path / "a.zip", root, [])
+    monkeypatch.setattr(tempfile, "tempdir", str(packed))  # a file: nothing can be made in it
+    for number, source in enumerate((root, packed)):
+        assert prepare([source], tmp_path / f"c{number}", config=SMALL).prepared == 1
+    folder, archived = (Cohort.open(tmp_path / f"c{n}").volume(0) for n in (0, 1))
+    np.testing.assert_array_equal(folder, archived)
 
 
 def never_opened(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Callable, Container
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort
 from volta3d.config import PrepareConfig
 from volta3d.errors import CohortError
-from volta3d.prepare import prepare
+from volta3d.prepare import piece, prepare
 from volta3d.prepare.findings import Finding
 from volta3d.prepare.parallel import outcomes
 from volta3d.prepare.piece import Outcome, make_piece
@@ -108,6 +110,54 @@ def dies_on_two(scan: Scan, contract: Contract, pieces: Path, known: Container[s
     if "sub-02" in scan.scan_id:
         os.kill(os.getpid(), signal.SIGKILL)
     return make_piece(scan, contract, pieces, known)
+
+
+class Odd(Exception):
+    """An exception of some library that does not survive the way between processes."""
+
+    def __init__(self, code: int, detail: str) -> None:
+        super().__init__(f"{detail} ({code})")
+
+
+def odd_on_two(scan: Scan, contract: Contract, pieces: Path, known: Container[str]) -> Outcome:
+    """A worker in which a library fails in a way of its own."""
+    if "sub-02" not in scan.scan_id:
+        return make_piece(scan, contract, pieces, known)
+    odd = Odd(7, "the decoder\nis tired")
+    with mock.patch.object(piece, "source_sha256", side_effect=odd):
+        return make_piece(scan, contract, pieces, known)
+
+
+@pytest.mark.slow
+def test_F11_a_workers_odd_exception_keeps_its_scan(tmp_path: Path) -> None:
+    scans = [Scan(tmp_path / f"sub-{k:02d}.nii", f"sub-{k:02d}", str(k)) for k in range(4)]
+    for scan in scans:
+        scan.source.write_bytes(b"")
+    pieces = tmp_path / "pieces"
+    pieces.mkdir()
+    found = dict(outcomes(scans, Contract(size=16), pieces, workers=2, make=odd_on_two))
+    codes = [f.code for i in range(4) if (f := found[i].refused) is not None]
+    assert codes == ["empty-file", "empty-file", "unforeseen", "empty-file"]
+    odd = found[2].refused
+    assert odd is not None and "Unforeseen Odd: the decoder is tired (7)" in odd.what
+
+
+def test_F11_a_librarys_odd_exception_names_its_file_in_the_quarantine(
+    tmp_path: Path, bids: Bids, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = piece.prepare_source
+
+    def failing(scan: Scan, *rest: Any) -> Any:
+        if "sub-02" in scan.scan_id:
+            raise Odd(7, "the decoder is tired")
+        return real(scan, *rest)
+
+    monkeypatch.setattr(piece, "prepare_source", failing)
+    result = prepare([bids(3)], tmp_path / "c", config=SMALL)
+    assert (result.prepared, result.quarantined) == (2, 1)
+    row = Cohort.open(tmp_path / "c").quarantine.iloc[0]
+    assert row["code"] == "unforeseen" and "the decoder is tired" in row["what"]
+    assert "sub-02" in row["source"]
 
 
 @pytest.mark.slow

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,6 +19,7 @@ from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort, write_cohort
 from volta3d.config import PretrainConfig
 from volta3d.errors import CohortError, UsageError, VoltaError
+from volta3d.pretrain import data
 from volta3d.pretrain.data import Scans
 from volta3d.pretrain.loop import pretrain
 from volta3d.pretrain.trainer import Trainer
@@ -140,3 +145,82 @@ def test_F17_a_second_process_on_one_run_folder_is_refused(
         with pytest.raises(VoltaError, match="Another process"):
             pretrain([cohort], run, tiny())
     assert [p.name for p in run.iterdir()] == [".lock"]
+
+
+class Odd(Exception):
+    """An exception of some library, which cannot be made again from its arguments."""
+
+    def __init__(self, code: int, detail: str) -> None:
+        super().__init__(f"{detail} ({code})")
+
+
+@pytest.mark.parametrize("keep", ["resident", "stream"])
+@pytest.mark.parametrize("downsample", [1, 2])
+def test_F11_an_odd_exception_of_a_read_names_its_scan(
+    make_cohort: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    keep: Literal["resident", "stream"],
+    downsample: int,
+) -> None:
+    cohort = make_cohort(tmp_path / "a", 3)
+    stored = Cohort.stored
+
+    def failing(self: Cohort, index: int) -> np.ndarray:
+        if index == 1:
+            raise Odd(7, "the codec is tired")
+        return stored(self, index)
+
+    monkeypatch.setattr(Cohort, "stored", failing)
+    with pytest.raises(CohortError) as raised:
+        Scans([cohort], keep=keep, downsample=downsample).batch([0, 1])
+    assert cohort.scan_ids[1] in str(raised.value) and "the codec is tired (7)" in str(raised.value)
+    assert str(cohort.path) in str(raised.value) and isinstance(raised.value.__cause__, Odd)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_F12_a_stalled_read_ends_with_the_scans_name(
+    make_cohort: Make,
+    tmp_path: Path,
+    tiny: Tiny,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+) -> None:
+    cohort = make_cohort(tmp_path / "a", 3)
+    stalled, released = threading.Event(), threading.Event()
+    stored = Cohort.stored
+
+    def hanging(self: Cohort, index: int) -> np.ndarray:
+        if index == 2:
+            stalled.set()
+            released.wait(60)
+        return stored(self, index)
+
+    monkeypatch.setattr(Cohort, "stored", hanging)
+    monkeypatch.setattr(data, "PATIENCE", 0.5)
+    began = time.monotonic()
+    with pytest.raises(CohortError, match=f"{cohort.scan_ids[2]} was not read within"):
+        pretrain([cohort.path], tmp_path / "run", tiny("data=stream", f"workers={workers}"))
+    released.set()
+    assert stalled.is_set() and time.monotonic() - began < 50
+
+
+def test_out_of_memory_while_reading_stays_what_it_is(
+    make_cohort: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Cohort, index: int) -> np.ndarray:
+        raise MemoryError
+
+    cohort = make_cohort(tmp_path / "a", 2)
+    monkeypatch.setattr(Cohort, "stored", full)
+    with pytest.raises(MemoryError):
+        Scans([cohort], keep="stream").batch([0])
+
+
+def test_F5_pretraining_needs_no_temporary_folder(
+    make_cohort: Make, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort = make_cohort(tmp_path / "a", 6)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a" / "contract.yaml"))  # a file
+    pretrain([cohort.path], tmp_path / "run", tiny())
+    assert (tmp_path / "run" / "encoder" / "model.safetensors").is_file()

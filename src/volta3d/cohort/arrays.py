@@ -14,6 +14,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 from volta3d.cohort.contract import RANGE_LEVELS, Contract
 from volta3d.errors import CohortError
 
+READ = (BytesCodec, BloscCodec, Crc32cCodec)  # others may run what a file says (pickle)
 VOLUMES = "volumes.zarr"
 LABELS = "labels.zarr"
 AFFINES = "affines.zarr"
@@ -58,7 +59,8 @@ def open_array(path: Path, shape: tuple[int, ...], dtype: str) -> Any:
     """Open an array of a cohort for reading and check that it is whole.
 
     Raises:
-        CohortError: missing, of another shape or type, or with chunks missing.
+        CohortError: missing, of another shape or type, packed by codecs that this package does not
+            write, or with chunks missing.
     """
     fix = "Prepare the cohort again; finished scans are not repeated"
     try:
@@ -70,6 +72,11 @@ def open_array(path: Path, shape: tuple[int, ...], dtype: str) -> Any:
             f"An array of the cohort is {array.dtype} {array.shape}, not {dtype} {shape}",
             where=path,
             fix=fix,
+        )
+    codecs = getattr(array.metadata, "codecs", None)  # zarr's older format has filters instead
+    if codecs is None or any(type(codec) not in READ for codec in codecs):
+        raise CohortError(
+            "An array of the cohort has codecs that are not read", where=path, fix=fix
         )
     chunks = range(shape[0]) if len(shape) == 4 else ()
     missing = [i for i in chunks if not chunk_path(path, i).is_file()]

@@ -4,7 +4,7 @@ What a person sets every day stands at the top of each command's configuration. 
 from ([S] stated in the paper, [I] inferred, [C] our choice) is written beside it in the presets.
 """
 
-from volta3d.config.base import Config, build, parse_yaml
+from volta3d.config.base import Config, build, parse_yaml, read_yaml
 from volta3d.config.classify import (
     AugmentConfig,
     ClassifyConfig,
@@ -60,6 +60,7 @@ __all__ = [
     "load_study",
     "parse_yaml",
     "presets",
+    "read_yaml",
     "segment_presets",
     "studies",
 ]

@@ -12,7 +12,7 @@ import yaml
 
 from volta3d import __version__
 from volta3d.cohort.store import Cohort
-from volta3d.config import ClassifyConfig, parse_yaml
+from volta3d.config import ClassifyConfig, parse_yaml, read_yaml
 from volta3d.downstream.contestants import Contestant
 from volta3d.downstream.folds import FINAL, Splits, read_splits
 from volta3d.downstream.labels import Labelled
@@ -26,7 +26,7 @@ CONFIG, FOLDS = "config.yaml", "folds.json"
 
 def gather(run: Path, ledger: Ledger, labelled: Labelled, splits: Splits, cohort: Cohort) -> None:
     """The tables of predictions and each arm's metrics.jsonl, out of all finished jobs."""
-    content = parse_yaml((run / CONFIG).read_text("utf-8"), where=run / CONFIG)
+    content = parse_yaml(read_yaml(run / CONFIG), where=run / CONFIG)
     arms = list(content["arms"])
     records = sorted(
         (r for r in ledger.records() if r["arm"] in arms),
@@ -95,7 +95,7 @@ def describe(
         "settings": config.content(),
     }
     if (run / CONFIG).is_file():
-        before = parse_yaml((run / CONFIG).read_text("utf-8"), where=run / CONFIG)
+        before = parse_yaml(read_yaml(run / CONFIG), where=run / CONFIG)
         _same(run, before, content)
         content["arms"] = {**before["arms"], **declared}
         splits = _with_stored(run, splits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -131,12 +132,23 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             if isinstance(scan, str | Path):
                 yield self._prepared(Path(scan), str(scan))
             elif hasattr(scan, "get_fdata"):  # an image of nibabel or nilearn
-                with tempfile.TemporaryDirectory() as folder:
-                    file = Path(folder) / "scan.nii"
-                    nib.save(scan, file)
-                    yield self._prepared(file, f"image {number}")
+                yield self._image(scan, f"image {number}")
             else:
                 yield self._cube(scan, number)
+
+    def _image(self, image: Any, name: str) -> np.ndarray | None:
+        """The cube of an image in memory, checked as a file is: it becomes one for a moment."""
+        with ExitStack() as stack:
+            try:
+                folder = stack.enter_context(tempfile.TemporaryDirectory())
+                nib.save(image, file := Path(folder) / "scan.nii")
+            except OSError as error:
+                raise VoltaError(
+                    f"An image in memory could not be written to a temporary file: {error}",
+                    where=name,
+                    fix="Set TMPDIR to a folder with room for it, or give paths instead of images",
+                ) from error
+            return self._prepared(file, name)
 
     def _cube(self, scan: Any, number: int) -> np.ndarray:
         cube = np.asarray(scan, np.float32)

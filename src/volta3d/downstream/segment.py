@@ -11,7 +11,7 @@ import yaml
 
 from volta3d import __version__
 from volta3d.cohort.store import Cohort
-from volta3d.config import SegmentConfig, parse_yaml
+from volta3d.config import SegmentConfig, parse_yaml, read_yaml
 from volta3d.downstream.arms import Arm, parse_arms
 from volta3d.downstream.embed import _device
 from volta3d.downstream.folds import Splits, hold_out, k_fold, read_splits
@@ -209,7 +209,7 @@ def _describe(
         "settings": config.content(),
     }
     if (run / CONFIG).is_file():
-        before = parse_yaml((run / CONFIG).read_text("utf-8"), where=run / CONFIG)
+        before = parse_yaml(read_yaml(run / CONFIG), where=run / CONFIG)
         _same(run, before, content)
         content["arms"] = {**before["arms"], **declared}
         if read_splits(run / FOLDS).content() != splits.content():

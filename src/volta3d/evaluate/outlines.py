@@ -177,7 +177,7 @@ def _case(
     structures = reference.structures({n: (v,) for v, n in reference.names.items()})
     rows = read_table(run / REFERENCE / "scans.tsv")
     file = reference.files[case].relative_to(run / REFERENCE).as_posix()
-    scan_id = next((r["scan_id"] for r in rows if r["file"] == file), "")
+    scan_id = next((r.get("scan_id", "") for r in rows if r.get("file") == file), "")
     if scan_id not in cohort.scan_ids:
         raise VoltaError(
             f"Case {case} is not in the cohort", where=cohort.path, fix="Name the run's own cohort"

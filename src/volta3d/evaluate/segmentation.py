@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from volta3d.config import parse_yaml
+from volta3d.config import parse_yaml, read_yaml
 from volta3d.downstream.structures import Structure, classes_of
 from volta3d.errors import VoltaError
 from volta3d.evaluate.labelsets import LabelSet, counterparts, key_of, on_grid, read_classes
@@ -226,15 +226,16 @@ def plain(value: Any) -> Any:
 
 
 def _subjects(folder: Path) -> dict[str, str]:
-    """Whose scan each case is, from the reference's ``scans.tsv``."""
+    """Whose scan each case is, from the reference's ``scans.tsv`` if it is one of ours."""
     table = folder / "scans.tsv"
     rows = read_table(table) if table.is_file() else []
-    return {key_of(folder / r["file"], folder): r["participant_id"] for r in rows}
+    ours = [r for r in rows if r.get("file") and r.get("participant_id")]
+    return {key_of(folder / r["file"], folder): r["participant_id"] for r in ours}
 
 
 def _about(run: Path) -> dict[str, Any]:
     if not (run / "config.yaml").is_file():
         return {}
-    content = parse_yaml((run / "config.yaml").read_text("utf-8"), where=run / "config.yaml")
+    content = parse_yaml(read_yaml(run / "config.yaml"), where=run / "config.yaml")
     kept = ("selection", "synthetic", "split", "cohort", "arms")
     return {k: content[k] for k in kept if k in content}

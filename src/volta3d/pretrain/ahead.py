@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Thread
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -39,3 +40,24 @@ def ahead(make: Callable[[Item], Made], items: Iterable[Item], workers: int) -> 
             yield made.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def within(seconds: float, work: Callable[[], Made]) -> Made:
+    """What ``work`` returns or raises, unless it takes longer.
+
+    A read that hangs in the system cannot be stopped: its thread is left behind and ends with the
+    process.
+
+    Raises:
+        TimeoutError: it is not done after so many seconds.
+    """
+    future: Future[Made] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # raised again where it is waited for
+            future.set_exception(error)
+
+    Thread(target=run, name="read", daemon=True).start()
+    return future.result(timeout=seconds)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,13 @@ from volta3d.cohort.contract import RANGE_LEVELS
 from volta3d.cohort.exclude import Exclusion, exclusion
 from volta3d.cohort.store import Cohort
 from volta3d.config import PretrainConfig
-from volta3d.errors import CohortError
+from volta3d.errors import CohortError, VoltaError
 from volta3d.files import content_hash
+from volta3d.pretrain.ahead import within
 
 SHIFT = 2**15
+PATIENCE = 300.0  # seconds for one scan; a network share may need a few of them
+Read = TypeVar("Read")
 Keep = Literal["auto", "resident", "stream"]
 
 
@@ -163,9 +167,10 @@ class Scans:
         volumes = torch.empty(shape, dtype=dtype, device=self.device)
         for place, (cohort, row) in enumerate(self._where):
             if whole:
-                volumes[place, 0] = torch.from_numpy(_signed(cohort.stored(row)))
+                stored = self._read(place, partial(cohort.stored, row))
+                volumes[place, 0] = torch.from_numpy(_signed(stored))
             else:
-                volumes[place] = cohort.load([row], downsample=self.downsample)[0]
+                volumes[place] = self._cube(place)[0]
         self._refuse_nonfinite(volumes, range(len(self)))
         return volumes
 
@@ -194,17 +199,46 @@ class Scans:
         return self._resident is not None
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> Tensor:
-        """[B, 1, D, H, W] in fp32 on the device."""
+        """[B, 1, D, H, W] in fp32 on the device.
+
+        Raises:
+            CohortError: a scan that can't be read, or not in time.
+        """
         if self._resident is not None:
             chosen = self._resident[torch.as_tensor(np.asarray(indices), device=self.device)]
             return _decoded(chosen)
-        parts = []
-        for index in indices:
-            cohort, row = self._where[int(index)]
-            parts.append(cohort.load([row], downsample=self.downsample))
-        volumes = torch.cat(parts)
+        volumes = torch.cat([self._cube(int(index)) for index in indices])
         self._refuse_nonfinite(volumes, [int(i) for i in indices])
         return volumes.to(self.device)
+
+    def _cube(self, place: int) -> Tensor:
+        cohort, row = self._where[place]
+        return self._read(place, lambda: cohort.load([row], downsample=self.downsample))
+
+    def _read(self, place: int, work: Callable[[], Read]) -> Read:
+        """Read one scan; whatever goes wrong, its name is told.
+
+        Raises:
+            CohortError: it can't be read, or not in time.
+        """
+        cohort, _ = self._where[place]
+        scan = f"Scan {self.scan_ids[place]}"
+        try:
+            return within(PATIENCE, work)
+        except (VoltaError, MemoryError):
+            raise
+        except TimeoutError as error:
+            raise CohortError(
+                f"{scan} was not read within {PATIENCE:.0f} seconds",
+                where=cohort.path,
+                fix="See whether its disk or network share answers, then go on with --resume",
+            ) from error
+        except Exception as error:
+            raise CohortError(
+                f"{scan} cannot be read: {type(error).__name__}: {error}",
+                where=cohort.path,
+                fix="Look at the disk, then go on with --resume",
+            ) from error
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint remembers of the data, to refuse other data on resume."""
