@@ -36,7 +36,7 @@ class Steps:
         self.console = console or Console(stderr=True)
         self._started = time.monotonic()
         self._shown = self._started
-        self._first: int | None = None
+        self._first: tuple[int, float] | None = None  # what was done when, when first told
         self._bar: Progress | None = None
 
     def __enter__(self) -> Self:
@@ -52,23 +52,33 @@ class Steps:
         """Report ``done`` of ``total`` steps."""
         now = time.monotonic()
         if self._first is None:
-            self._first = done - 1  # a resumed task doesn't start at 0
+            # a resumed task doesn't start at 0, and what comes before a first step is not its pace
+            self._first = done, now
         if now - self._started < QUIET_SECONDS:
             return
         if self.console.is_terminal:
             self._draw(done, total, text)
         elif now - self._shown >= LINE_SECONDS or done >= total:
             self._shown = now
-            self.console.print(self.line(done, total, text, now - self._started), highlight=False)
+            first, since = self._first
+            self.console.print(
+                self.line(done, total, text, done - first, now - since), highlight=False
+            )
 
-    def line(self, done: int, total: int, text: str, seconds: float) -> str:
-        """One plain line: done, rate, time left."""
-        rate = (done - (self._first or 0)) / max(seconds, 1e-9)
-        left = (total - done) / rate if rate > 0 else 0.0
-        shown = f"{rate:.1f}/s" if rate >= 1 else f"{1 / max(rate, 1e-9):.1f} s each"
-        return f"{self.what}: {done}/{total} {self.unit}, {shown}, {duration(left)} left" + (
-            f"  {text}" if text else ""
-        )
+    def line(self, done: int, total: int, text: str, fresh: int, seconds: float) -> str:
+        """One plain line: what is done, and its rate and the time left where a pace is known.
+
+        Args:
+            done, total: steps.
+            text: what is added at the end.
+            fresh: steps done in so many ``seconds``.
+        """
+        parts = [f"{self.what}: {done}/{total} {self.unit}"]
+        if fresh > 0 and seconds > 0:
+            rate = fresh / seconds
+            parts.append(f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each")
+            parts.append(f"{duration((total - done) / rate)} left")
+        return ", ".join(parts) + (f"  {text}" if text else "")
 
     def _draw(self, done: int, total: int, text: str) -> None:
         if self._bar is None:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from volta3d.cohort.contract import Contract
@@ -244,6 +245,12 @@ def test_a_frozen_encoder_stays_and_a_staged_one_thaws(
     )  # fmt: skip
     arms = [f"frozen=frozen:{encoder_folder}", f"staged=staged:{encoder_folder}"]
     segment(coarse.path, arms, tmp_path / "run", config, holdout=0.2)
+    declared = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["arms"]
+    assert {a["pretraining_saw"] for a in declared.values()} == {"unknown"}
+    (encoder_folder.parent / "cohort.json").write_text('{"scan_ids": ["p_0", "other"]}')
+    segment(coarse.path, arms, tmp_path / "run", config, holdout=0.2, resume=True)
+    declared = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["arms"]
+    assert {a["pretraining_saw"] for a in declared.values()} == {"1 of these scans, without labels"}
     name = "encoder.blocks.0.mlp.up.weight"
     given = load_file(encoder_folder / "model.safetensors")[name]
     for arm, same in (("frozen", True), ("staged", False)):

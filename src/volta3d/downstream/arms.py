@@ -8,7 +8,7 @@ untrained one); or ``scratch`` and the preset whose architecture is meant (``scr
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from volta3d.errors import UsageError
 
 ENCODER = "encoder"
+SAW = "pretraining_saw"  # found beside the encoder: what is told of an arm, not what it is
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
 
@@ -116,3 +117,14 @@ def _folder(
             fix=f"Give an encoder folder, or one of {', '.join(known)}",
         )
     return path
+
+
+def changed_arms(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Arms declared otherwise than in an earlier call, one line each with what differs."""
+    found = []
+    for name, declared in now.items():
+        known = before.get(name)
+        keys = [k for k in declared if k != SAW and known and known.get(k) != declared[k]]
+        if keys:
+            found.append(f"arm {name}: {', '.join(keys)}")
+    return found

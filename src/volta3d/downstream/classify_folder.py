@@ -13,6 +13,7 @@ import yaml
 from volta3d import __version__
 from volta3d.cohort.store import Cohort
 from volta3d.config import ClassifyConfig, parse_yaml, read_yaml
+from volta3d.downstream.arms import changed_arms
 from volta3d.downstream.contestants import Contestant
 from volta3d.downstream.folds import FINAL, Splits, read_splits
 from volta3d.downstream.labels import Labelled
@@ -121,11 +122,7 @@ def _same(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
         for key in wanted
         if key not in free and stated.get(key) != wanted[key]
     ]
-    for arm, declared in now["arms"].items():
-        known = before.get("arms", {}).get(arm)
-        if known is not None and known != declared:
-            keys = [k for k in declared if known.get(k) != declared[k]]
-            differs.append(f"arm {arm}: {', '.join(keys)}")
+    differs += changed_arms(before.get("arms", {}), now["arms"])
     if differs:
         raise CheckpointError(
             f"The run folder holds another experiment (there -> here): {'; '.join(differs)}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from volta3d.cohort.store import Cohort
@@ -13,7 +12,6 @@ from volta3d.downstream.arms import ENCODER, Arm, parse_arms
 from volta3d.downstream.classifier import Classifier, VitClassifier, fresh_vit
 from volta3d.downstream.encoder import LoadedEncoder, check_contract, load_encoder
 from volta3d.errors import CohortError, UsageError
-from volta3d.files import content_hash, read_json
 from volta3d.randomness import derived_seed
 
 WORDS = ("scratch", "swin", "volume")
@@ -134,7 +132,7 @@ def _of_encoder(
         image_size=loaded.image_size,
         downsample=loaded.downsample,
         head=config.head,
-        saw=_saw(loaded, cohort),
+        saw=loaded.saw(cohort),
     )
 
 
@@ -182,19 +180,3 @@ def _like(arm: Arm, like: Contestant | None, cohort: Cohort, config: ClassifyCon
     while cohort.contract.size % (2 * pooled) == 0 and cohort.contract.size // (2 * pooled) >= size:
         pooled *= 2
     return Contestant(arm.name, "swin", "full", image_size=size, downsample=pooled)
-
-
-def _saw(encoder: LoadedEncoder, cohort: Cohort) -> str:
-    """What an encoder's pretraining saw of a cohort, as far as its folder and its run tell.
-
-    Seeing test scans without their labels is no leak of labels, but "unseen" would be untrue.
-    """
-    facts = encoder.config.get("facts", {})
-    if facts.get("data_hash") == content_hash([cohort.hash()]):
-        return "all of these scans, without labels"
-    described = Path(encoder.path).parent / "cohort.json"
-    if not described.is_file():
-        return "unknown"
-    known = set(read_json(described).get("scan_ids", []))
-    shared = len(known & set(cohort.scan_ids))
-    return f"{shared} of these scans, without labels" if shared else "none of these scans"

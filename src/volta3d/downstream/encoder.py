@@ -23,6 +23,7 @@ from volta3d.downstream.weights import (
     read_tensors,
 )
 from volta3d.errors import EncoderError
+from volta3d.files import content_hash, read_json
 from volta3d.model.summariser import Summariser
 from volta3d.model.vit import Encoder
 from volta3d.pretrain.encoder import CONFIG, WEIGHTS, save_encoder
@@ -143,6 +144,21 @@ class LoadedEncoder:
             "regions": regions(patches),
             "patches": patches,
         }
+
+    def saw(self, cohort: Cohort) -> str:
+        """What pretraining saw of a cohort, as far as the encoder's folder and its run tell.
+
+        Seeing test scans without their labels is no leak of labels, but "unseen" would be untrue.
+        """
+        facts = self.config.get("facts", {})
+        if facts.get("data_hash") == content_hash([cohort.hash()]):
+            return "all of these scans, without labels"
+        described = Path(self.path).parent / "cohort.json"
+        if not described.is_file():
+            return "unknown"
+        known = set(read_json(described).get("scan_ids", []))
+        shared = len(known & set(cohort.scan_ids))
+        return f"{shared} of these scans, without labels" if shared else "none of these scans"
 
 
 def regions(patches: Tensor, edge: int = REGIONS) -> Tensor:

@@ -12,7 +12,7 @@ import yaml
 from volta3d import __version__
 from volta3d.cohort.store import Cohort
 from volta3d.config import SegmentConfig, parse_yaml, read_yaml
-from volta3d.downstream.arms import Arm, parse_arms
+from volta3d.downstream.arms import SAW, Arm, changed_arms, parse_arms
 from volta3d.downstream.embed import _device
 from volta3d.downstream.folds import Splits, hold_out, k_fold, read_splits
 from volta3d.downstream.labelled import LabelledScans
@@ -194,7 +194,9 @@ def _describe(
 ) -> None:
     """Write config.yaml, folds.json and refused.tsv, or check that they are those of this call."""
     require_writable(run)
-    declared = {arm.name: starts.declared(arm) for arm in arms}
+    declared = {
+        arm.name: {**starts.declared(arm), SAW: starts.saw(arm, scans.cohort)} for arm in arms
+    }
     content: dict[str, Any] = {
         "command": "segment",
         "kind": "segmentation",
@@ -242,12 +244,7 @@ def _same(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     differs += [
         f"{k}: {stated.get(k)} -> {wanted[k]}" for k in science if stated.get(k) != wanted[k]
     ]
-    for arm, declared in now["arms"].items():
-        known = before.get("arms", {}).get(arm)
-        if known is not None and known != declared:
-            differs.append(
-                f"arm {arm}: {', '.join(k for k in declared if known.get(k) != declared[k])}"
-            )
+    differs += changed_arms(before.get("arms", {}), now["arms"])
     if differs:
         raise CheckpointError(
             f"The run folder holds another experiment (there -> here): {'; '.join(differs)[:600]}",

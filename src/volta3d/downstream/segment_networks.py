@@ -13,6 +13,7 @@ from monai.networks.nets.unet import UNet
 from torch import nn
 
 from volta3d.cohort.contract import Contract
+from volta3d.cohort.store import Cohort
 from volta3d.config import SegmentConfig, UnetConfig, load_pretrain
 from volta3d.downstream.arms import ENCODER, Arm
 from volta3d.downstream.encoder import LoadedEncoder, load_encoder
@@ -117,6 +118,11 @@ class Starts:
             "encoder_sha256": loaded.config["weights_sha256"] if loaded else "",
             "architecture": self.architectures[arm.name].content(),
         }
+
+    def saw(self, arm: Arm, cohort: Cohort) -> str:
+        """What the pretraining of an arm saw of a cohort; none without one."""
+        loaded = self.encoders.get(arm.name)
+        return loaded.saw(cohort) if loaded else "none"
 
     def tune(self, arm: Arm) -> Tune:
         """How the encoder of an arm is tuned; what starts from scratch is trained in full."""
