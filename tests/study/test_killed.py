@@ -57,6 +57,8 @@ def numbers(out: Path) -> dict[str, object]:
 def test_R2_a_study_killed_three_times_has_the_numbers_of_one_that_was_not(tmp_path: Path) -> None:
     finish(tmp_path / "whole")
     assert (tmp_path / "whole/tasks/hippocampus/figures/outlines.png").is_file()
+    # over the scans of its own cohort, which is not the one the encoders were trained on
+    assert list((tmp_path / "whole/report/viewer").glob("task2-*.html"))
     killed = tmp_path / "killed"
     for jobs in KILLS:
         kill_when(killed, jobs)

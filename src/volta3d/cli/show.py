@@ -34,7 +34,10 @@ def report(
     out: Annotated[Path, typer.Option(help="The report folder.")],
     embeddings: Annotated[Path | None, typer.Option(help="A table that embed wrote.")] = None,
     probes: Annotated[Path | None, typer.Option(help="A table that probe wrote.")] = None,
-    cohort: Annotated[Path | None, typer.Option(help="For quarantine and QC.")] = None,
+    cohort: Annotated[
+        list[Path] | None,
+        typer.Option(help="For quarantine, QC, and scans under label maps; repeatable."),
+    ] = None,
 ) -> None:
     """Runs to one folder that opens in a browser, offline."""
     from volta3d.report import report as run

@@ -24,7 +24,7 @@ from volta3d.report.figures_probes import forest
 from volta3d.report.html import render
 from volta3d.report.runfolder import Run, read_run
 from volta3d.report.sections_run import run_group
-from volta3d.report.sections_tasks import task_group
+from volta3d.report.sections_tasks import own_cohort, task_group
 from volta3d.report.style import number
 from volta3d.report.task_run import TaskRun, read_task
 from volta3d.report.verdict import Comparison, comparisons, health, probe_lead
@@ -39,7 +39,7 @@ def report(
     *,
     embeddings: Path | None = None,
     probes: Path | None = None,
-    cohort: Path | None = None,
+    cohort: Path | Sequence[Path] | None = None,
 ) -> Path:
     """Show runs in one folder that opens in a browser from disk and fetches nothing.
 
@@ -52,7 +52,8 @@ def report(
         out: the folder to make; an earlier report there is replaced, anything else is refused.
         embeddings: a table that ``embed`` wrote.
         probes: a table that ``probe`` wrote.
-        cohort: the prepared cohort, for its quarantine, findings and participants.
+        cohort: the prepared cohort, for its quarantine, findings and participants; of several the
+            first is shown so, and label maps are drawn over the scans of the one they belong to.
 
     Returns:
         The path of ``index.html``.
@@ -63,18 +64,23 @@ def report(
         VoltaError: the folder cannot be written.
     """
     runs, out = [Path(run) for run in runs], Path(out)
-    _check(runs, out, {"--embeddings": embeddings, "--probes": probes, "--cohort": cohort})
+    cohorts = [cohort] if isinstance(cohort, Path | str) else list(cohort or ())
+    given = [("--embeddings", embeddings), ("--probes", probes)]
+    _check(runs, out, [*given, *(("--cohort", path) for path in cohorts)])
     found = {run: read_task(run) for run in runs}
     tasks = [task for task in found.values() if task is not None]
     read = [read_run(run) for run, task in found.items() if task is None]
-    scores, facts = read_probes(probes), read_cohort(cohort)
+    scores, facts = read_probes(probes), read_cohort(cohorts[0] if cohorts else None)
     with atomic_folder(out) as folder:
         groups = [
             run_group(run, i, folder / "images", titled=len(runs) > 1, probes=scores)
             for i, run in enumerate(read, start=1)
         ]
         groups = [
-            *(task_group(task, i, folder, cohort) for i, task in enumerate(tasks, start=1)),
+            *(
+                task_group(task, i, folder, own_cohort(task, cohorts))
+                for i, task in enumerate(tasks, start=1)
+            ),
             *groups,
         ]
         first, last = _shared(read, tasks, facts, scores, embeddings, probes)
@@ -84,13 +90,13 @@ def report(
     return out / PAGE
 
 
-def _check(runs: Sequence[Path], out: Path, given: dict[str, Path | None]) -> None:
+def _check(runs: Sequence[Path], out: Path, given: Sequence[tuple[str, Path | None]]) -> None:
     if not runs:
         raise UsageError("No run was named", fix="Name at least one run folder")
     for run in runs:
         if not run.is_dir():
             raise VoltaError("No run folder there", where=run, fix="Check the path")
-    for option, path in given.items():
+    for option, path in given:
         if path is not None and not Path(path).exists():
             raise VoltaError(f"Nothing there for {option}", where=path, fix="Check the path")
     if out.exists() and not out.is_dir():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from volta3d.errors import VoltaError
 from volta3d.report.blocks import Exhibit, Group, Section, Viewer
 from volta3d.report.figures_calibration import calibration
 from volta3d.report.figures_cases import NAMES, cases
@@ -35,6 +36,21 @@ OPTIMISTIC = (
     "The epoch was chosen on the reported scans themselves, as in the paper: these numbers are "
     "optimistic."
 )
+
+
+def own_cohort(run: TaskRun, cohorts: Sequence[Path]) -> Path | None:
+    """Which of several cohorts a run is about, by its hash; the first one if that is not told."""
+    from volta3d.cohort.store import Cohort  # zarr and torch load slowly and only here
+
+    about = run.config.get("cohort")
+    wanted = str(about.get("cohort", "")) if isinstance(about, dict) else ""
+    for path in cohorts:
+        try:
+            if wanted and Cohort.open(path).hash() == wanted:
+                return path
+        except VoltaError:
+            continue  # what is wrong with it is said where it is shown
+    return cohorts[0] if cohorts else None
 
 
 def task_group(run: TaskRun, index: int, folder: Path, cohort: Path | None) -> Group:

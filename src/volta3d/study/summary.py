@@ -31,10 +31,14 @@ def summarise(place: Place, records: Mapping[str, Mapping[str, Any]], command: s
     runs = [*(place.task(n) for n in config.tasks), *(place.run(n) for n in trained)]
     first = trained[0] if trained else None
     probes = place.probes(first) if first and config.probes else None
+    shown = [
+        *(config.cohorts_of(first)[:1] if first else ()),
+        *(t.cohort for t in config.tasks.values()),
+    ]
     return report(
         runs,
         place.out / "report",
         embeddings=place.features(first) if first else None,
         probes=probes,
-        cohort=place.cohort(config.cohorts_of(first)[0]) if first else None,
+        cohort=[place.cohort(name) for name in dict.fromkeys(shown)],
     )
