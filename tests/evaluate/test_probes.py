@@ -111,7 +111,7 @@ def test_another_preparation_is_refused(encoder: Path, tmp_path: Path) -> None:
 
 
 def test_L8_the_data_set_of_origin_is_probed_and_warned_of(
-    encoder: Path, cohort: Cohort, tmp_path: Path
+    encoder: Path, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     """Two data sets, one brighter than the other; a third cohort where they are the same."""
     rng = np.random.default_rng(1)
@@ -131,4 +131,4 @@ def test_L8_the_data_set_of_origin_is_probed_and_warned_of(
     assert "data set" in line and "AUROC 1.00" in line
     alike = probe(encoder, write_cohort(tmp_path / "alike", CONTRACT, noise, people).path)
     assert set(alike["column"]) == {"dataset"} and origin_warnings(alike) == []
-    assert "dataset" not in set(probe(encoder, cohort.path)["column"])  # one alone is no question
+    assert "dataset" not in set(table["column"])  # one alone is no question

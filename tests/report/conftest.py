@@ -121,9 +121,15 @@ def _epoch(epoch: int, collapsed: bool, draws: np.random.Generator) -> dict[str,
 
 
 def write_run(
-    folder: Path, *, size: int = 16, patch: int = 4, synthetic: bool = True, **changes: Any
+    folder: Path,
+    *,
+    size: int = 16,
+    patch: int = 4,
+    synthetic: bool = True,
+    pictures: bool = True,
+    **changes: Any,
 ) -> Path:
-    """A run folder as ``pretrain`` leaves it, small."""
+    """A run folder as ``pretrain`` leaves it, small; without pictures it is drawn sooner."""
     (folder / "pictures").mkdir(parents=True)
     collapsed = bool(changes.pop("collapsed", False))
     lines = "".join(json.dumps(record) + "\n" for record in metrics(collapsed))
@@ -139,8 +145,9 @@ def write_run(
     cohort = {"path": "cohort", "hash": "0123456789abcdef", "scans": SCANS, "datasets": ["phantom"]}
     cohort |= {"synthetic": synthetic, "quarantined": 2}
     (folder / "cohort.json").write_text(json.dumps({"cohorts": [cohort], "scan_ids": []}))
-    volumes = np.stack([head(size, seed) for seed in range(3)])
-    write_pictures(folder / "pictures", volumes, patch)
+    if pictures:
+        volumes = np.stack([head(size, seed) for seed in range(3)])
+        write_pictures(folder / "pictures", volumes, patch)
     (folder / "encoder").mkdir()
     (folder / "encoder" / "model.safetensors").write_bytes(b"stand-in")
     contract = {"contract": Contract(synthetic=synthetic).content()}

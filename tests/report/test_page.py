@@ -100,12 +100,12 @@ def test_synthetic_is_said_before_anything_else(page: Page) -> None:
 
 
 def test_real_data_wears_no_banner(fabricate: ModuleType, tmp_path: Path) -> None:
-    run = fabricate.write_run(tmp_path / "run", synthetic=False)
+    run = fabricate.write_run(tmp_path / "run", synthetic=False, pictures=False)
     assert "Synthetic" not in read(report([run], tmp_path / "out")).text
 
 
 def test_partly_synthetic_data_is_said(fabricate: ModuleType, tmp_path: Path) -> None:
-    run = fabricate.write_run(tmp_path / "run")
+    run = fabricate.write_run(tmp_path / "run", pictures=False)
     cohort = fabricate.write_small_cohort(tmp_path / "people", synthetic=False)
     text = read(report([run], tmp_path / "out", cohort=cohort)).text
     assert "Part of the data is synthetic" in text
@@ -155,7 +155,7 @@ def test_same_inputs_give_the_same_bytes(made: dict[str, Path], tmp_path: Path) 
 
 
 def test_a_run_in_progress_is_reported(fabricate: ModuleType, tmp_path: Path) -> None:
-    run = fabricate.write_run(tmp_path / "run")
+    run = fabricate.write_run(tmp_path / "run", pictures=False)
     shutil.rmtree(run / "encoder")
     metrics = run / "metrics.jsonl"
     lines = metrics.read_text().splitlines()
@@ -191,13 +191,13 @@ def test_a_run_that_has_only_begun_is_reported(tmp_path: Path) -> None:
 def test_a_damaged_piece_becomes_a_sentence(
     fabricate: ModuleType, tmp_path: Path, name: str, sentence: str
 ) -> None:
-    run = fabricate.write_run(tmp_path / "run")
+    run = fabricate.write_run(tmp_path / "run", pictures=name.startswith("pictures"))
     (run / name).write_bytes(b"\xff{[\x00not this: : -\n")
     assert sentence in read(report([run], tmp_path / "out")).text
 
 
 def test_damaged_tables_become_sentences(fabricate: ModuleType, tmp_path: Path) -> None:
-    run = fabricate.write_run(tmp_path / "run")
+    run = fabricate.write_run(tmp_path / "run", pictures=False)
     (tmp_path / "probes.json").write_text("{[")
     (tmp_path / "x.parquet").write_bytes(b"PAR1 no")
     (tmp_path / "cohort").mkdir()
@@ -225,7 +225,7 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&$x_1$"
 
 def test_S11_html_in_names_is_escaped(fabricate: ModuleType, tmp_path: Path) -> None:
     folder = tmp_path / "<b onclick=alert(3)>run"
-    run = fabricate.write_run(folder)
+    run = fabricate.write_run(folder, pictures=False)
     people = fabricate.people()
     people.loc[::3, ["site", "sex", "diagnosis"]] = HOSTILE
     embeddings = fabricate.write_embeddings(tmp_path / "x.parquet", people)
@@ -253,11 +253,13 @@ def test_S11_html_in_names_is_escaped(fabricate: ModuleType, tmp_path: Path) -> 
 
 
 def test_an_earlier_report_is_replaced(made: dict[str, Path], tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    report([made["run"]], out)
-    (out / "images" / "old.png").write_bytes(b"")
-    report([made["run"]], out)
-    assert not (out / "images" / "old.png").exists()
+    (tmp_path / "run").mkdir()
+    out = shutil.copytree(made["index"].parent, tmp_path / "out")
+    assert list((out / "images").iterdir())
+    report([tmp_path / "run"], out)
+    assert (
+        not (out / "images").exists() and "config.yaml is missing." in read(out / "index.html").text
+    )
 
 
 def test_a_folder_that_is_no_report_is_refused_and_kept(
@@ -286,8 +288,8 @@ def test_what_is_not_there_is_refused(made: dict[str, Path], tmp_path: Path) -> 
 
 def test_several_runs_stand_side_by_side(fabricate: ModuleType, tmp_path: Path) -> None:
     runs = [
-        fabricate.write_run(tmp_path / "alive"),
-        fabricate.write_run(tmp_path / "dead", collapsed=True),
+        fabricate.write_run(tmp_path / "alive", pictures=False),
+        fabricate.write_run(tmp_path / "dead", pictures=False, collapsed=True),
     ]
     page = read(report(runs, tmp_path / "out"))
     assert "runs" in page.ids
