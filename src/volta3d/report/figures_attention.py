@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from volta3d.report.evidence import Absent
-from volta3d.report.figures_volumes import read_tensors, show
-from volta3d.report.planes import PLANES, cut, mark, window
+from volta3d.report.figures_volumes import read_tensors
+from volta3d.report.mosaic import Mosaic
+from volta3d.report.planes import PLANES, cut, window
 from volta3d.report.style import number, picture
 
 EPSILON = 1e-5  # of torch's LayerNorm
@@ -111,18 +112,15 @@ def draw_looks(path: Path, looks: Looks, scan: int) -> tuple[int, int]:
         heat = np.repeat(heat, size, axis)
 
     def draw(figure: Figure) -> None:
-        grid = figure.subplots(2, 3, squeeze=False)
-        figure.subplots_adjust(
-            left=0.005, right=0.90, bottom=0.005, top=0.935, wspace=0.02, hspace=0.02
-        )
+        grid = Mosaic(figure, 2, 3, right=0.90)
         for column, plane in enumerate(PLANES):
-            above, below = grid[0, column], grid[1, column]
-            show(above, cut(volume, plane), cmap="gray", vmin=low, vmax=high)
-            show(below, cut(heat, plane), cmap="inferno", vmin=0.0, vmax=top)
-            above.set_title(plane.capitalize(), fontsize=8.5, pad=4)
-            mark(above, plane)
+            anatomy = cut(volume, plane)
+            grid.show(0, column, anatomy, cmap="gray", vmin=low, vmax=high)
+            shown = grid.show(1, column, cut(heat, plane), cmap="inferno", vmin=0.0, vmax=top)
+            grid.title(column, plane.capitalize(), 8.5)
+            grid.mark(0, column, anatomy, plane)
         bar = figure.add_axes((0.91, 0.08, 0.014, 0.32))
-        figure.colorbar(grid[1, 0].images[0], cax=bar)
+        figure.colorbar(shown, cax=bar)
         bar.tick_params(labelsize=6, length=2, width=0.5, pad=1.5)
         bar.spines[:].set_visible(False)
         bar.yaxis.set_major_formatter(FuncFormatter(lambda v, _: number(float(v), 2, trim=True)))

@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from volta3d.report.evidence import Absent
-from volta3d.report.figures_volumes import read_tensors, show
-from volta3d.report.planes import PLANES, cut, mark, window
+from volta3d.report.figures_volumes import read_tensors
+from volta3d.report.mosaic import Mosaic
+from volta3d.report.planes import PLANES, cut, window
 from volta3d.report.style import picture
 
 FOREGROUND = 0.15  # of the grey window, in the mean of a patch
@@ -103,15 +104,12 @@ def draw_tokens(path: Path, tokens: PatchTokens, scan: int) -> tuple[int, int]:
     blend = np.where(head[..., None], mixed, 0.6 * grey)
 
     def draw(figure: Figure) -> None:
-        grid = figure.subplots(2, 3, squeeze=False)
-        figure.subplots_adjust(
-            left=0.005, right=0.995, bottom=0.005, top=0.935, wspace=0.02, hspace=0.02
-        )
+        grid = Mosaic(figure, 2, 3)
         for column, plane in enumerate(PLANES):
-            above, below = grid[0, column], grid[1, column]
-            show(above, cut(volume, plane), cmap="gray", vmin=low, vmax=high)
-            show(below, cut(np.clip(blend, 0, 1), plane))
-            above.set_title(plane.capitalize(), fontsize=8.5, pad=4)
-            mark(above, plane)
+            anatomy = cut(volume, plane)
+            grid.show(0, column, anatomy, cmap="gray", vmin=low, vmax=high)
+            grid.show(1, column, cut(np.clip(blend, 0, 1), plane))
+            grid.title(column, plane.capitalize(), 8.5)
+            grid.mark(0, column, anatomy, plane)
 
     return picture(path, draw, size=(4.8, 3.4))

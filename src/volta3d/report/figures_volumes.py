@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from volta3d.report.evidence import Absent
-from volta3d.report.planes import PLANES, Plane, cut, mark, window
+from volta3d.report.mosaic import Mosaic
+from volta3d.report.planes import PLANES, Plane, cut, window
 from volta3d.report.style import number, picture
 
 Item = TypeVar("Item")
@@ -93,20 +93,15 @@ def draw_reconstruction(
     )
 
     def draw(figure: Figure) -> None:
-        grid = figure.subplots(3, 4, squeeze=False)
-        figure.subplots_adjust(
-            left=0.004, right=0.905, bottom=0.004, top=0.935, wspace=0.02, hspace=0.02
-        )
+        grid = Mosaic(figure, 3, 4, right=0.905)
         for row, plane in enumerate(PLANES):
-            for column, (title, volume, look) in enumerate(columns):
-                axes = grid[row, column]
-                show(axes, cut(volume, plane), **look)
-                if row == 0:
-                    axes.set_title(title, fontsize=8, pad=4)
-                if column == 0:
-                    mark(axes, plane, sides=sides)
+            for column, (_, volume, look) in enumerate(columns):
+                shown = grid.show(row, column, cut(volume, plane), **look)
+            grid.mark(row, 0, cut(given, plane), plane, sides=sides)
+        for column, (title, _, _) in enumerate(columns):
+            grid.title(column, title, 8)
         bar = figure.add_axes((0.913, 0.25, 0.013, 0.45))
-        figure.colorbar(grid[0, 3].images[0], cax=bar)
+        figure.colorbar(shown, cax=bar)
         bar.tick_params(labelsize=6, length=2, width=0.5, pad=1.5)
         bar.spines[:].set_visible(False)
         bar.locator_params(nbins=4)
@@ -126,18 +121,13 @@ def draw_film(
     planes: tuple[Plane, ...] = ("coronal", "axial")
 
     def draw(figure: Figure) -> None:
-        grid = figure.subplots(len(planes), len(columns), squeeze=False)
-        figure.subplots_adjust(
-            left=0.005, right=0.995, bottom=0.005, top=0.92, wspace=0.02, hspace=0.02
-        )
+        grid = Mosaic(figure, len(planes), len(columns), top=0.92)
         for row, plane in enumerate(planes):
-            for column, (title, volume) in enumerate(columns):
-                axes = grid[row, column]
-                show(axes, cut(volume, plane), cmap="gray", vmin=low, vmax=high)
-                if row == 0:
-                    axes.set_title(title, fontsize=7, pad=4)
-                if column == 0:
-                    mark(axes, plane, sides=sides)
+            for column, (_, volume) in enumerate(columns):
+                grid.show(row, column, cut(volume, plane), cmap="gray", vmin=low, vmax=high)
+            grid.mark(row, 0, cut(columns[0][1], plane), plane, sides=sides)
+        for column, (title, _) in enumerate(columns):
+            grid.title(column, title, 7)
 
     width = 1.2 * len(columns)
     return picture(path, draw, size=(width, 2 * 1.2 / 0.92))
@@ -149,9 +139,3 @@ def spread(records: Sequence[Item], most: int) -> list[Item]:
         return list(records)
     kept = np.unique(np.linspace(0, len(records) - 1, most).round().astype(int))
     return [records[i] for i in kept]
-
-
-def show(axes: Axes, image: np.ndarray, **look: object) -> None:
-    """A picture without axes, voxels as they are."""
-    axes.imshow(image, interpolation="nearest", aspect="equal", **look)  # type: ignore[arg-type]
-    axes.set_axis_off()

@@ -7,10 +7,9 @@ the front is; up is up, and the front is up in the axial plane.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from matplotlib.axes import Axes
 
 Plane = Literal["sagittal", "coronal", "axial"]
 PLANES: tuple[Plane, ...] = ("sagittal", "coronal", "axial")
@@ -37,28 +36,6 @@ def cut(volume: np.ndarray, plane: Plane, index: int | None = None) -> np.ndarra
     part = np.take(volume, position, axis=axis)
     picture: np.ndarray = np.swapaxes(part, 0, 1)[::-1, ::-1]
     return picture
-
-
-def mark(axes: Axes, plane: Plane, *, sides: bool = True, size: float = 9.0) -> None:
-    """Write R and L, or A and P, at the picture's edges.
-
-    Args:
-        axes: shows one plane.
-        plane: which.
-        sides: False for views that an augmentation may have mirrored: then R and L are unknown.
-        size: of the letters, in points.
-    """
-    if plane != "sagittal" and not sides:
-        return
-    left, right = SIDES[plane]
-    style: dict[str, Any] = {
-        "fontsize": size,
-        "color": "#ffd866",
-        "va": "center",
-        "transform": axes.transAxes,
-    }
-    axes.text(0.025, 0.5, left, ha="left", **style)
-    axes.text(0.975, 0.5, right, ha="right", **style)
 
 
 def window(volume: np.ndarray) -> tuple[float, float]:
