@@ -7,9 +7,12 @@ workers, the batch a scan fell into, or what was drawn before it.
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 Key = int | str
 
@@ -28,6 +31,8 @@ def numpy_generator(*keys: Key) -> np.random.Generator:
 
 def torch_generator(*keys: Key, device: str | torch.device = "cpu") -> torch.Generator:
     """A torch generator on ``device`` that is a pure function of ``keys``."""
+    import torch  # here: reports and statistics need draws and no tensors
+
     generator = torch.Generator(device=device)
     generator.manual_seed(derived_seed(*keys))
     return generator

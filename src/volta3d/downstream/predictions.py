@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from volta3d.downstream.labels import Labelled
 from volta3d.errors import VoltaError
 from volta3d.files import atomic_file
+
+if TYPE_CHECKING:  # torch loads slowly, and reading predictions needs none of it
+    from volta3d.downstream.labels import Labelled
 
 FORMAT = 1
 METADATA = b"volta3d"

@@ -22,8 +22,8 @@ from volta3d.downstream.structures import classes_of
 from volta3d.errors import VoltaError
 from volta3d.evaluate.labelsets import LabelSet, on_grid, read_classes
 from volta3d.evaluate.relief import relief
-from volta3d.evaluate.segmentation import CASES, PREDICTIONS, REFERENCE
-from volta3d.evaluate.segmentation_summary import ranked_cases
+from volta3d.evaluate.segmentation import PREDICTIONS, REFERENCE
+from volta3d.evaluate.segmentation_summary import CASES, ranked_cases
 from volta3d.files import atomic_file
 from volta3d.prepare.tables import read_table
 

@@ -18,13 +18,13 @@ from volta3d.config import parse_yaml, read_yaml
 from volta3d.downstream.structures import Structure, classes_of
 from volta3d.errors import VoltaError
 from volta3d.evaluate.labelsets import LabelSet, counterparts, key_of, on_grid, read_classes
-from volta3d.evaluate.segmentation_summary import summarise
+from volta3d.evaluate.segmentation_summary import CASES, summarise
 from volta3d.evaluate.surface import dice, surface_distances
 from volta3d.files import write_json, write_text
 from volta3d.prepare.checks import voxel_sizes
 from volta3d.prepare.tables import read_table
 
-METRICS, CASES = "metrics.json", "cases.tsv"
+METRICS = "metrics.json"
 REFERENCE, PREDICTIONS = "reference", "predictions"
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from volta3d.evaluate.statistics import holm, interval, resample_subjects, signed_rank
 
+CASES = "cases.tsv"
 RESAMPLES = 2000
 ALL = "mean of structures"
 MEANS = ("dice", "hd95_mm", "msd_mm", "error_mm3", "absolute_error_percent")

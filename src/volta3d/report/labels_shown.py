@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,11 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from volta3d.errors import VoltaError
-from volta3d.evaluate.outlines import DPI, Drawn, drawn_cases, slices_figure, surfaces_figure
 from volta3d.report.blocks import Exhibit, Viewer
 from volta3d.report.style import number
 from volta3d.report.task_run import TaskRun
 from volta3d.report.viewer import Colour, Overlay, Picture, write_viewer
+
+if TYPE_CHECKING:
+    from volta3d.evaluate.outlines import Drawn
 
 PALETTE: tuple[Colour, ...] = (
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (240, 228, 66), (213, 94, 0),
@@ -48,6 +51,9 @@ def outlines(run: TaskRun, prefix: str, folder: Path, cohort: Path | None) -> Sh
         return [], None, []
     if cohort is None:
         return _copied(run, prefix, folder)
+    # here: what cuts label maps imports torch, and most reports need none
+    from volta3d.evaluate.outlines import drawn_cases, slices_figure, surfaces_figure
+
     try:
         near, synthetic = drawn_cases(run.path, cohort)
         whole, _ = drawn_cases(run.path, cohort, whole=True)
@@ -79,6 +85,8 @@ def _saved(figure: Figure, name: str, prefix: str, folder: Path) -> Exhibit:
     path.parent.mkdir(exist_ok=True)
     FigureCanvasAgg(figure)
     colour = figure.get_facecolor()
+    from volta3d.evaluate.outlines import DPI
+
     figure.savefig(str(path), dpi=DPI, facecolor=colour, metadata={"Software": None})
     return _exhibit(path, name, folder)
 

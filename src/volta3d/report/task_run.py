@@ -12,7 +12,7 @@ import pandas as pd
 from volta3d.config import parse_yaml
 from volta3d.downstream.predictions import PREDICTIONS, read_predictions, score_columns
 from volta3d.errors import VoltaError
-from volta3d.evaluate.segmentation import CASES
+from volta3d.evaluate.segmentation_summary import CASES
 from volta3d.report.runfolder import read_records
 
 KINDS = ("classification", "regression", "segmentation")
