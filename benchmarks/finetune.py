@@ -26,13 +26,13 @@ from torch.utils.data import DataLoader
 from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort, write_cohort
 from volta3d.config import load_classify, load_segment
-from volta3d.downstream.classifier import VitClassifier
-from volta3d.downstream.fit import Learner
-from volta3d.downstream.inputs import Cubes, stemmed
-from volta3d.downstream.labelled import LabelledScans
-from volta3d.downstream.segment_fit import Fit, Task
-from volta3d.downstream.segment_networks import Architecture, empty
-from volta3d.downstream.told import Question
+from volta3d.downstream.classification.classifier import VitClassifier
+from volta3d.downstream.classification.fit import Learner
+from volta3d.downstream.classification.inputs import Cubes, stemmed
+from volta3d.downstream.classification.told import Question
+from volta3d.downstream.segmentation.fit import Fit, Task
+from volta3d.downstream.segmentation.labelled import LabelledScans
+from volta3d.downstream.segmentation.networks import Architecture, empty
 from volta3d.model.summariser import Summariser
 from volta3d.model.vit import Encoder
 from volta3d.pretrain.data import Scans

@@ -13,8 +13,8 @@ import pytest
 from volta3d.config import PretrainConfig, load_pretrain
 from volta3d.demo import DemoResult, demo, run, tasks
 from volta3d.demo.text import scores, task_lines
-from volta3d.downstream.segment_fit import Fit
-from volta3d.downstream.trial import Worker
+from volta3d.downstream.classification.trial import Worker
+from volta3d.downstream.segmentation.fit import Fit
 from volta3d.evaluate.probes import probe
 from volta3d.phantom import generate
 

@@ -15,8 +15,8 @@ import torch
 from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort
 from volta3d.config import load_classify
-from volta3d.downstream.classify import classify
-from volta3d.downstream.fitted import load_fitted, read_model_config
+from volta3d.downstream.classification.classify import classify
+from volta3d.downstream.classification.fitted import load_fitted, read_model_config
 from volta3d.downstream.predict import predict
 from volta3d.errors import EncoderError, VoltaError
 from volta3d.files import sha256

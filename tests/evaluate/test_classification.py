@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score
 
-from volta3d.downstream.predictions import PREDICTIONS, write_predictions
+from volta3d.downstream.classification.predictions import PREDICTIONS, write_predictions
 from volta3d.errors import UsageError, VoltaError
 from volta3d.evaluate.evaluate import evaluate
 from volta3d.evaluate.measures import Reported, calibration_curve, calibration_error

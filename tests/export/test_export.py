@@ -16,12 +16,12 @@ from torch import nn
 
 from volta3d.cohort.contract import Contract
 from volta3d.config import ModelConfig, PretrainConfig, build
-from volta3d.downstream.classifier import VitClassifier, fresh_vit
-from volta3d.downstream.fitted import load_fitted, save_fitted
+from volta3d.downstream.classification.classifier import VitClassifier, fresh_vit
+from volta3d.downstream.classification.fitted import load_fitted, save_fitted
 from volta3d.downstream.predict import predict
-from volta3d.downstream.segment_model import save_segment_model
-from volta3d.downstream.segment_networks import Architecture, empty
-from volta3d.downstream.structures import Structure
+from volta3d.downstream.segmentation.model import save_segment_model
+from volta3d.downstream.segmentation.networks import Architecture, empty
+from volta3d.downstream.segmentation.structures import Structure
 from volta3d.errors import EncoderError, UsageError, VoltaError
 from volta3d.export import export, graphs
 from volta3d.model.pair import build_pair

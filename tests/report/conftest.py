@@ -267,7 +267,7 @@ def write_classification(
     folder: Path, *, target: str = "sex", arms: tuple[str, ...] = ("volta", "scratch", "volume")
 ) -> Path:
     """A scored run of ``classify``: the first arm knows most, predictions drawn from a formula."""
-    from volta3d.downstream.predictions import PREDICTIONS, write_predictions
+    from volta3d.downstream.classification.predictions import PREDICTIONS, write_predictions
     from volta3d.evaluate.classification import evaluate_predictions
 
     folder.mkdir(parents=True)

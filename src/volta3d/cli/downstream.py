@@ -48,7 +48,7 @@ def classify(
 ) -> None:
     """Sex, diagnosis, age or any column from scans: arms compared by cross-validation."""
     from volta3d.config import load_classify
-    from volta3d.downstream.classify import classify as run
+    from volta3d.downstream.classification.classify import classify as run
     from volta3d.evaluate.evaluate import evaluate as measure
     from volta3d.evaluate.table import render
 

@@ -40,7 +40,7 @@ def segment(
 ) -> None:
     """Hippocampi or any structures outlined: arms compared in the scans' own space."""
     from volta3d.config import load_segment
-    from volta3d.downstream.segment import segment as run
+    from volta3d.downstream.segmentation.segment import segment as run
     from volta3d.evaluate.outlines import draw_outlines
     from volta3d.evaluate.segmentation import evaluate_segmentation
     from volta3d.evaluate.segmentation_text import render

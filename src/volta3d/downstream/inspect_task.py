@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import yaml
 
-from volta3d.downstream.fitted import load_fitted, read_model_config
+from volta3d.downstream.classification.fitted import load_fitted, read_model_config
+from volta3d.downstream.classification.predictions import METADATA, PREDICTIONS, read_predictions
 from volta3d.downstream.folds import read_splits
-from volta3d.downstream.predictions import METADATA, PREDICTIONS, read_predictions
 from volta3d.errors import VoltaError
 from volta3d.ledger import Ledger
 
@@ -71,7 +71,7 @@ def model(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     """
     content = read_model_config(path)
     if content["kind"] == "segmentation":
-        from volta3d.downstream.segment_model import load_segment_model
+        from volta3d.downstream.segmentation.model import load_segment_model
 
         load_segment_model(path)
     else:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from volta3d.downstream.fitted import read_model_config
+from volta3d.downstream.classification.fitted import read_model_config
 from volta3d.errors import UsageError
 
 Progress = Callable[[int, int], None]
@@ -64,7 +64,7 @@ def predict(
     kind = read_model_config(path)["kind"]
     given = [Path(scans)] if isinstance(scans, Path | str) else [Path(s) for s in scans]
     if kind == "segmentation":
-        from volta3d.downstream.predict_labels import Options, predict_labels
+        from volta3d.downstream.segmentation.predict_labels import Options, predict_labels
 
         options = Options(flips, largest)
         return predict_labels(
@@ -76,6 +76,6 @@ def predict(
             where=path,
             fix="Leave --flips and --largest out",
         )
-    from volta3d.downstream.predict_scores import predict_scores
+    from volta3d.downstream.classification.predict_scores import predict_scores
 
     return predict_scores(path, given, Path(out), device=device, progress=progress)

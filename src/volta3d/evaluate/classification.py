@@ -20,7 +20,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from volta3d.downstream.predictions import PREDICTIONS, read_predictions, score_columns
+from volta3d.downstream.classification.predictions import (
+    PREDICTIONS,
+    read_predictions,
+    score_columns,
+)
 from volta3d.errors import VoltaError
 from volta3d.evaluate.delong import delong_test
 from volta3d.evaluate.measures import (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from volta3d.downstream.predictions import PREDICTIONS
+from volta3d.downstream.classification.predictions import PREDICTIONS
 from volta3d.errors import UsageError, VoltaError
 from volta3d.evaluate.classification import evaluate_predictions
 from volta3d.evaluate.segmentation import PREDICTIONS as LABELMAPS

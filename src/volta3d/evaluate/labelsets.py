@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from volta3d.downstream.native import Grid
-from volta3d.downstream.structures import Structure, classes_of, resolve
+from volta3d.downstream.segmentation.native import Grid
+from volta3d.downstream.segmentation.structures import Structure, classes_of, resolve
 from volta3d.errors import VoltaError
 from volta3d.prepare.findings import Refused
 from volta3d.prepare.geometry import mapping_to, same_grid

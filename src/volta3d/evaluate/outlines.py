@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from volta3d.cohort.store import Cohort
-from volta3d.downstream.native import Grid
-from volta3d.downstream.structures import classes_of
+from volta3d.downstream.segmentation.native import Grid
+from volta3d.downstream.segmentation.structures import classes_of
 from volta3d.errors import VoltaError
 from volta3d.evaluate.labelsets import LabelSet, on_grid, read_classes
 from volta3d.evaluate.relief import relief

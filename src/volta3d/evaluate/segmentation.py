@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from volta3d.config import parse_yaml, read_yaml
-from volta3d.downstream.structures import Structure, classes_of
+from volta3d.downstream.segmentation.structures import Structure, classes_of
 from volta3d.errors import VoltaError
 from volta3d.evaluate.labelsets import LabelSet, counterparts, key_of, on_grid, read_classes
 from volta3d.evaluate.segmentation_summary import CASES, summarise

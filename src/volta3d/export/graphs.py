@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d
 
 from volta3d.cohort.contract import Contract
-from volta3d.downstream.classifier import Classifier
+from volta3d.downstream.classification.classifier import Classifier
+from volta3d.downstream.classification.fitted import FittedModel, load_fitted, read_model_config
 from volta3d.downstream.encoder import LoadedEncoder, load_encoder
-from volta3d.downstream.fitted import FittedModel, load_fitted, read_model_config
-from volta3d.downstream.memory_layout import plain_layout
+from volta3d.downstream.segmentation.memory_layout import plain_layout
 from volta3d.errors import EncoderError, VoltaError
 from volta3d.files import read_json
 from volta3d.pretrain.encoder import CONFIG
@@ -201,7 +201,7 @@ def _of_fitted(fitted: FittedModel) -> Graph:
 
 
 def _of_segmentation(path: Path) -> Graph:
-    from volta3d.downstream.segment_model import load_segment_model
+    from volta3d.downstream.segmentation.model import load_segment_model
 
     model = load_segment_model(path)
     size = int(model.config["crop"])

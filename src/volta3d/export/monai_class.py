@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from volta3d.downstream.segment_networks import Architecture
-from volta3d.downstream.unetr import Unetr
+from volta3d.downstream.segmentation.networks import Architecture
+from volta3d.downstream.segmentation.unetr import Unetr
 from volta3d.errors import EncoderError
 from volta3d.export.graphs import EncoderGraph, Graph, SegmentGraph
 from volta3d.model.monai import to_vit

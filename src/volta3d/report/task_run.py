@@ -10,7 +10,11 @@ from typing import Any
 import pandas as pd
 
 from volta3d.config import parse_yaml
-from volta3d.downstream.predictions import PREDICTIONS, read_predictions, score_columns
+from volta3d.downstream.classification.predictions import (
+    PREDICTIONS,
+    read_predictions,
+    score_columns,
+)
 from volta3d.errors import VoltaError
 from volta3d.evaluate.segmentation_summary import CASES
 from volta3d.report.runfolder import read_records

@@ -224,7 +224,7 @@ def arm_texts(task: str, place: Place) -> list[str]:
 
 def _classify(name: str, task: TaskEntry, place: Place) -> None:
     from volta3d.config import load_classify
-    from volta3d.downstream.classify import classify
+    from volta3d.downstream.classification.classify import classify
 
     own = {"seed": place.config.seed, "folds": task.folds, "seeds": task.seeds}
     settings = {**own, "fractions": list(task.fractions), **task.set}
@@ -243,7 +243,7 @@ def _classify(name: str, task: TaskEntry, place: Place) -> None:
 
 def _segment(name: str, task: TaskEntry, place: Place) -> None:
     from volta3d.config import load_segment
-    from volta3d.downstream.segment import segment
+    from volta3d.downstream.segmentation.segment import segment
 
     settings = {"seed": place.config.seed, "seeds": task.seeds, **task.set}
     out = place.task(name)

@@ -1,0 +1,249 @@
+"""A fitted model on disk: what ``predict`` takes. Weights, labels, preparation, and a card.
+
+``config.json`` says all that is needed to build the model again; nothing in it is code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.functional import avg_pool3d
+
+from volta3d import __version__
+from volta3d.cohort.contract import Contract
+from volta3d.config import ModelConfig, build
+from volta3d.downstream.classification.classifier import Classifier, VitClassifier, fresh_vit
+from volta3d.downstream.classification.linear import Line
+from volta3d.downstream.weights import LARGEST, check_sha256, read_tensors
+from volta3d.errors import ConfigError, EncoderError, VoltaError
+from volta3d.files import atomic_folder, read_json, sha256, write_json, write_text
+from volta3d.pretrain.encoder import CARD, CONFIG, WEIGHTS
+from volta3d.pretrain.monitor import whole
+
+FORMAT = 1
+KINDS = ("classification", "regression", "segmentation")
+RESTORE = "Restore the model folder, or fit it again with volta3d classify"
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A fitted classifier or regressor.
+
+    Args:
+        config: the content of config.json.
+        contract: how scans must be prepared.
+        network: the ViT or Swin; for ``linear`` the ViT that makes the features; None for volume.
+        line: the linear model of ``linear`` and ``volume``.
+        path: its folder.
+    """
+
+    config: dict[str, Any]
+    contract: Contract
+    network: Classifier | None
+    line: Line | None
+    path: Path
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the classes by index; empty for numbers."""
+        return list(self.config["labels"])
+
+    @property
+    def volume_columns(self) -> list[str]:
+        """The measured volumes it goes by; empty for networks."""
+        return list(self.config["architecture"].get("columns", []))
+
+    @torch.no_grad()
+    def tell(self, cubes: Tensor, volumes: np.ndarray | None = None) -> np.ndarray:
+        """Class probabilities [B, C], or numbers [B, 1], of prepared scans.
+
+        Args:
+            cubes: [B, 1, D, D, D] of the contract's size.
+            volumes: [B, columns] in mm³, for ``volume``.
+        """
+        classes, architecture = len(self.labels), self.config["architecture"]
+        if self.network is None:
+            assert self.line is not None and volumes is not None
+            return self.line.tell(np.log(volumes), classes)
+        device = self.network.head.linear.weight.device
+        cubes = cubes.to(device, torch.float32)
+        if architecture["downsample"] > 1:
+            cubes = avg_pool3d(cubes, architecture["downsample"])
+        cubes = whole(cubes, architecture["image_size"])
+        if self.line is not None:
+            return self.line.tell(self.network.stem(cubes).double().cpu().numpy(), classes)
+        logits = self.network(cubes).double()
+        if classes:
+            return np.asarray(logits.softmax(1).cpu().numpy())
+        scaled = logits * architecture["deviation"] + architecture["mean"]
+        return np.asarray(scaled.cpu().numpy())
+
+
+def save_fitted(
+    folder: Path, *, content: dict[str, Any], tensors: dict[str, Tensor], contract: Contract
+) -> None:
+    """Publish a model folder, whole or not at all.
+
+    Args:
+        folder: replaced if it exists.
+        content: ``kind``, ``target``, ``labels``, ``threshold``, ``architecture``, ``arm``,
+            ``trained_on``.
+        tensors: all weights.
+        contract: how the scans it saw were prepared.
+    """
+    plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    with atomic_folder(folder) as temporary:
+        save_file(plain, temporary / WEIGHTS)
+        full = {
+            "format": FORMAT,
+            "software": f"volta3d {__version__}",
+            **content,
+            "contract": contract.content(),
+            "contract_hash": contract.hash(),
+            "weights_sha256": sha256(temporary / WEIGHTS),
+            "parameters": sum(v.numel() for v in plain.values()),
+        }
+        write_json(temporary / CONFIG, full)
+        write_text(temporary / CARD, _card(full))
+
+
+def read_model_config(path: Path) -> dict[str, Any]:
+    """The config.json of any fitted model: classification, regression or segmentation.
+
+    Raises:
+        EncoderError: no fitted model there, or one of an unknown format or kind.
+    """
+    if not (path / CONFIG).is_file():
+        raise EncoderError(
+            "No fitted model there",
+            where=path,
+            fix="Name a folder such as RUN/arms/NAME/model that volta3d classify or segment wrote",
+        )
+    try:
+        content = read_json(path / CONFIG)
+    except VoltaError as error:
+        raise EncoderError(f"{CONFIG} cannot be read: {error}", where=path, fix=RESTORE) from error
+    kind = content.get("kind") if isinstance(content, dict) else None
+    if kind not in KINDS:
+        is_encoder = isinstance(content, dict) and "pretraining" in content
+        raise EncoderError(
+            "An encoder, not a fitted model" if is_encoder else f"{CONFIG} states no kind of model",
+            where=path,
+            fix="Fit one with volta3d classify COHORT --target COLUMN --arm NAME=ENCODER --out RUN",
+        )
+    if content.get("format") != FORMAT:
+        raise EncoderError(
+            f"Model format {content.get('format')!r} is unknown, this volta3d reads {FORMAT}",
+            where=path,
+            fix="Install the volta3d that wrote it, or a newer one",
+        )
+    found: dict[str, Any] = content
+    return found
+
+
+def load_fitted(path: Path | str, device: torch.device | str = "cpu") -> FittedModel:
+    """Load a fitted classifier or regressor, checked before it is used.
+
+    Raises:
+        EncoderError: missing, damaged, or weights that do not fit.
+    """
+    path = Path(path)
+    content = read_model_config(path)
+    try:
+        check_sha256(content, path)
+        contract = build(Contract, content["contract"])
+        architecture = content["architecture"]
+        sizes = [v for v in architecture.values() if isinstance(v, int)]
+        if not all(0 <= v <= LARGEST for v in [contract.size, *sizes]):
+            raise ValueError("impossible sizes")
+        tensors = read_tensors(path / WEIGHTS)
+        network, line = _built(architecture, content, tensors)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ConfigError) as error:
+        raise EncoderError(
+            f"The model's {CONFIG} and weights do not fit: {type(error).__name__}: {error}",
+            where=path,
+            fix=RESTORE,
+        ) from error
+    if network is not None:
+        network.to(device).eval()
+    return FittedModel(content, contract, network, line, path)
+
+
+def _built(
+    architecture: dict[str, Any], content: dict[str, Any], tensors: dict[str, Tensor]
+) -> tuple[Classifier | None, Line | None]:
+    kind, outputs = architecture["type"], max(1, len(content["labels"]))
+    line = None
+    if kind in ("linear", "volume"):
+        weight, bias = tensors.pop("linear.weight"), tensors.pop("linear.bias")
+        line = Line(weight.double().numpy(), bias.double().numpy())
+        if line.bias.shape != (outputs,) or line.weight.shape[0] != outputs:
+            raise ValueError("the linear model has another number of outputs")
+    network: Classifier | None = None
+    if kind == "swin":
+        from volta3d.downstream.classification.swin import SwinClassifier
+
+        network = SwinClassifier(outputs=outputs, seed=0, head_seed=0)
+    elif kind in ("vit", "linear"):
+        model = build(ModelConfig, architecture["model"])
+        if model.depth > len(tensors) or max(model.width, model.mlp) > LARGEST:
+            raise ValueError("impossible sizes")
+        encoder, summariser = fresh_vit(model, architecture["image_size"], 0)
+        network = VitClassifier(
+            encoder,
+            summariser,
+            pooling=architecture["pooling"],
+            outputs=outputs,
+            tune="frozen",
+            blocks=1,
+            seed=0,
+        )
+    elif kind != "volume":
+        raise ValueError(f"unknown type '{kind}'")
+    if network is not None:
+        missing, unknown = network.load_state_dict(tensors, strict=False)
+        if unknown or any(not (line and name.startswith("head.")) for name in missing):
+            raise ValueError(f"{len(missing)} tensors missing, {len(unknown)} unknown")
+    return network, line
+
+
+def _card(content: dict[str, Any]) -> str:
+    """What the model is, what it saw, and what it is not for."""
+    told, seen = content["labels"], content["trained_on"]
+    what = f"classes {', '.join(told)}" if told else "a number"
+    threshold = content.get("threshold")
+    lines = [
+        f"# volta3d model: {content['target']}",
+        "",
+        "SYNTHETIC DATA: good for trying the software, nothing else.\n"
+        if seen["synthetic"]
+        else "",
+        f"Predicts {content['target']} ({what}) from a T1-weighted brain scan. "
+        f"{content['parameters']:,} numbers. Arm: {content['arm']['kind']}, "
+        f"tuned: {content['arm']['tune']}.",
+        "",
+        f"Fitted on {seen['scans']} scans of {seen['subjects']} subjects ({seen['datasets']}). "
+        "How well this kind of model does on people it has not seen is measured by the run's "
+        "cross-validation (metrics.json); this very model was fitted on everybody and has no test "
+        "score of its own.",
+        "",
+    ]
+    if threshold is not None:
+        lines += [
+            f"Youden threshold {threshold:.3f}, chosen on inner validation. Scores come from "
+            "class-balanced training: they are no probabilities at another prevalence.",
+            "",
+        ]
+    lines += [
+        "Scans are prepared by the contract in config.json; `volta3d predict` does that by itself.",
+        "",
+        "Not a medical device. Not for diagnosis or any decision about a person.",
+        "",
+    ]
+    return "\n".join(lines)

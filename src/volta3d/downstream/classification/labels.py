@@ -1,0 +1,282 @@
+"""The column that is predicted: values of the labelled scans, and why the others are left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from volta3d.cohort.store import Cohort
+from volta3d.config import ClassifyConfig
+from volta3d.downstream.classification.label_table import own_table
+from volta3d.errors import UsageError, nearest
+from volta3d.prepare.tables import MISSING
+from volta3d.pretrain.quickprobe import Target
+
+CONTROLS = ("cn", "hc", "nc", "control", "controls", "healthy", "normal", "no", "0", "false")
+MOST_CLASSES = 50
+NOT_LABELS = ("scan_id", "participant_id", "session", "label_file", "source", "source_sha256")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The scans with a label, in the order of the cohort.
+
+    Args:
+        target: the column.
+        kind: ``classification`` or ``regression``.
+        labels: names of the classes by index, the positive one last; empty for numbers.
+        rows: [n] index of each scan in the cohort.
+        scan_ids: [n].
+        subjects: [n] whose scan it is.
+        values: float64 [n], numbers or indices of classes.
+        dropped: scans left out: ``scan_id``, ``reason``, ``what``.
+        findings: what else was noticed, one sentence each.
+    """
+
+    target: str
+    kind: str
+    labels: tuple[str, ...]
+    rows: np.ndarray
+    scan_ids: tuple[str, ...]
+    subjects: tuple[str, ...]
+    values: np.ndarray
+    dropped: tuple[dict[str, str], ...]
+    findings: tuple[str, ...]
+
+    @property
+    def categorical(self) -> bool:
+        """Whether values are classes."""
+        return self.kind == "classification"
+
+    def by_subject(self) -> dict[str, float]:
+        """Each subject's class (the lowest, should they differ) or mean number."""
+        found: dict[str, list[float]] = {}
+        for subject, value in zip(self.subjects, self.values, strict=True):
+            found.setdefault(subject, []).append(float(value))
+        combine = min if self.categorical else lambda v: sum(v) / len(v)
+        return {s: float(combine(v)) for s, v in found.items()}
+
+    def where(self, subjects: Sequence[str]) -> np.ndarray:
+        """Positions [k] in these arrays of all scans of some subjects, in order."""
+        wanted = set(subjects)
+        return np.array([i for i, s in enumerate(self.subjects) if s in wanted], np.int64)
+
+
+def read_labels(
+    cohort: Cohort, target: str, config: ClassifyConfig, table: Path | None = None
+) -> Labelled:
+    """The values of a column of participants.tsv, or of a table of one's own.
+
+    Args:
+        cohort: gives scans and subjects.
+        target: the column.
+        config: ``task``, ``classes``, ``conflicts`` and ``folds``.
+        table: rows by ``scan_id``, or by ``participant_id`` and, if it has one, ``session``.
+
+    Raises:
+        UsageError: no such column, nothing to predict, a subject with two labels, or a class with
+            fewer subjects than folds.
+    """
+    people = cohort.participants
+    subjects, findings = subjects_of(people)
+    given, dropped = (
+        (_column(people, target), {}) if table is None else own_table(table, people, target)
+    )
+    texts = ["" if _missing(v) else _text(v) for v in given]
+    for row, text in enumerate(texts):
+        if not text and row not in dropped:
+            dropped[row] = ("no-label", f"No {target} is known for it")
+    known = [row for row, text in enumerate(texts) if text]
+    kind = _kind([texts[row] for row in known], given, config, target)
+    if kind == "classification":
+        labels = _classes([texts[row] for row in known], config, target)
+        for row in known:
+            if texts[row] not in labels:
+                dropped[row] = ("other-class", f"Its {target} is {texts[row]}")
+        known = [row for row in known if texts[row] in labels]
+        values = [float(labels.index(texts[row])) for row in known]
+        known, values, clash = _consistent(known, values, people, labels, config)
+        dropped |= clash
+    else:
+        labels = ()
+        values = [float(texts[row]) for row in known]
+    found = Labelled(
+        target=target,
+        kind=kind,
+        labels=labels,
+        rows=np.array(known, np.int64),
+        scan_ids=tuple(str(people["scan_id"].iloc[row]) for row in known),
+        subjects=tuple(subjects[row] for row in known),
+        values=np.array(values, np.float64),
+        dropped=tuple(
+            {"scan_id": str(people["scan_id"].iloc[row]), "reason": reason, "what": what}
+            for row, (reason, what) in sorted(dropped.items())
+        ),
+        findings=tuple(findings),
+    )
+    _enough(found, config.folds)
+    return found
+
+
+def subjects_of(people: Any) -> tuple[list[str], list[str]]:
+    """The subject of each scan, and what was noticed.
+
+    Ids are compared without their case. People who share an identical file are one subject, so
+    that no copy of a scan is tested by a model that trained on it.
+    """
+    names = [str(p).casefold() for p in people["participant_id"]]
+    parent = {name: name for name in names}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    first: dict[str, str] = {}
+    findings = []
+    for name, digest in zip(names, people["source_sha256"].astype(str), strict=True):
+        if digest and root(first.setdefault(digest, name)) != root(name):
+            findings.append(f"{first[digest]} and {name} share an image: taken as one subject")
+            low, high = sorted((root(first[digest]), root(name)))
+            parent[high] = low
+    return [root(name) for name in names], findings
+
+
+def _column(people: Any, target: str) -> list[Any]:
+    usable = [str(c) for c in people.columns if c not in NOT_LABELS]
+    if target not in usable:
+        raise UsageError(
+            "No such column to predict in the cohort's participants.tsv",
+            where=target,
+            fix=nearest(target, usable) + " A table of your own is given with --labels",
+        )
+    values: list[Any] = people[target].to_list()
+    return values
+
+
+def _missing(value: Any) -> bool:
+    if value is None or value != value:
+        return True
+    return str(value).strip().lower() in MISSING
+
+
+def _text(value: Any) -> str:
+    """A label as text; 1, 1.0 and "1.0" are the same one."""
+    text = str(value).strip()
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    if not math.isfinite(number):
+        return ""
+    return str(int(number)) if number == int(number) and abs(number) < 1e15 else repr(number)
+
+
+def _kind(texts: Sequence[str], given: Sequence[Any], config: ClassifyConfig, target: str) -> str:
+    if not texts:
+        raise UsageError("No scan has a value in this column", where=target, fix="Choose another")
+    if config.task == "auto" and not config.classes:
+        text = any(isinstance(v, str) for v in given)
+        column = [float(t) for t in texts] if _numbers(texts) and not text else list(texts)
+        return "classification" if Target.read(column).classes else "regression"
+    if config.task == "regression":
+        if not _numbers(texts):
+            odd = next(t for t in texts if not _numbers([t]))
+            raise UsageError(
+                f"'{odd}' is not a number", where=target, fix="Use --set task=classification"
+            )
+        return "regression"
+    return "classification"
+
+
+def _numbers(texts: Sequence[str]) -> bool:
+    try:
+        return all(math.isfinite(float(t)) for t in texts)
+    except ValueError:
+        return False
+
+
+def _classes(texts: Sequence[str], config: ClassifyConfig, target: str) -> tuple[str, ...]:
+    """The classes in order: those asked for, else controls first and the rest by name."""
+    present = sorted(set(texts))
+    if config.classes:
+        wanted = tuple(_text(c) for c in config.classes)
+        for name in wanted:
+            if name not in present:
+                raise UsageError("No scan has this class", where=name, fix=nearest(name, present))
+        present = list(wanted)
+    if len({c.casefold() for c in present}) < len(present):
+        raise UsageError(
+            f"Classes differ only by case: {', '.join(present)}",
+            where=target,
+            fix="Write each class in one way in the table",
+        )
+    if not 2 <= len(present) <= MOST_CLASSES:
+        raise UsageError(
+            f"{len(present)} classes: {', '.join(present[:5])}{'...' if len(present) > 5 else ''}",
+            where=target,
+            fix="Classification wants two or more; for numbers use --set task=regression",
+        )
+    if config.classes:
+        return tuple(present)
+    return tuple(sorted(present, key=lambda c: (c.casefold() not in CONTROLS, c)))
+
+
+def _consistent(
+    known: list[int],
+    values: list[float],
+    people: Any,
+    labels: Sequence[str],
+    config: ClassifyConfig,
+) -> tuple[list[int], list[float], dict[int, tuple[str, str]]]:
+    """Subjects with two labels refused, or their scans left out and recorded."""
+    own = [
+        (str(people["dataset"].iloc[r]), str(people["participant_id"].iloc[r]).casefold())
+        for r in known
+    ]
+    seen: dict[tuple[str, str], set[float]] = {}
+    for key, value in zip(own, values, strict=True):
+        seen.setdefault(key, set()).add(value)
+    torn = {key for key, found in seen.items() if len(found) > 1}
+    if torn and config.conflicts == "refuse":
+        key = min(torn)
+        names = " and ".join(labels[int(v)] for v in sorted(seen[key]))
+        raise UsageError(
+            f"{len(torn)} subjects have two labels; {key[1]} is {names}",
+            where=key[0] or key[1],
+            fix="Correct the table, or leave such subjects out with --set conflicts=drop",
+        )
+    clash = {
+        row: ("two-labels", "Its subject has scans with different labels")
+        for row, key in zip(known, own, strict=True)
+        if key in torn
+    }
+    kept = [(r, v) for r, v in zip(known, values, strict=True) if r not in clash]
+    return [r for r, _ in kept], [v for _, v in kept], clash
+
+
+def _enough(found: Labelled, folds: int) -> None:
+    """Refuse what cannot be cross-validated, naming the class."""
+    subjects: Mapping[str, float] = found.by_subject()
+    if found.categorical:
+        for index, label in enumerate(found.labels):
+            count = sum(v == index for v in subjects.values())
+            if count < folds:
+                raise UsageError(
+                    f"Class {label} has {count} subjects, fewer than {folds} folds",
+                    where=found.target,
+                    fix=f"Use --folds {max(2, count)}, or leave the class out with "
+                    "--set 'classes=[A, B]'",
+                )
+    elif len(subjects) < 2 * folds or len(set(subjects.values())) < 2:
+        raise UsageError(
+            f"{len(subjects)} subjects with {len(set(subjects.values()))} different values are "
+            f"too few for {folds} folds",
+            where=found.target,
+            fix="Use fewer --folds, or a column with more in it",
+        )

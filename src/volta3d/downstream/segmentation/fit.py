@@ -1,0 +1,271 @@
+"""One network trained on one part of the scans, judged as it goes, resumable between epochs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.losses.dice import DiceCELoss
+from torch import Tensor, nn
+
+from volta3d.config import SegmentConfig
+from volta3d.downstream.segmentation.checkpoint import Kept, load_kept, save_kept
+from volta3d.downstream.segmentation.crops import cut, draw_crop
+from volta3d.downstream.segmentation.labelled import LabelledScans
+from volta3d.downstream.segmentation.memory_layout import fast_layout
+from volta3d.downstream.segmentation.networks import parameter_groups, train_encoder
+from volta3d.downstream.segmentation.sliding import probabilities
+from volta3d.downstream.segmentation.structures import pairs
+from volta3d.errors import Diverged
+from volta3d.pretrain.log import MetricsLog
+from volta3d.randomness import numpy_generator
+
+Notify = Callable[[int, str], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained on what.
+
+    Args:
+        train: indices of the scans the weights are fitted to.
+        judged: indices of the scans the epoch is chosen on; empty: the last epoch is kept.
+        seed: of the crops and their order.
+        tune: full, staged or frozen.
+        folder: for metrics and the checkpoint.
+        identity: what a resumed run must share.
+    """
+
+    train: Sequence[int]
+    judged: Sequence[int]
+    seed: int
+    tune: str
+    folder: Path
+    identity: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training came to; the network holds the weights of the epoch kept.
+
+    Args:
+        epoch: that epoch, counted from 1.
+        dice: its mean Dice on the scans judged, prepared grid; None if none were.
+        seconds: spent, those before a resume included.
+        steps: optimiser steps.
+    """
+
+    epoch: int
+    dice: float | None
+    seconds: float
+    steps: int
+
+
+class Fit:
+    """Trains one network.
+
+    Args:
+        network: its weights are changed.
+        scans: all labelled scans.
+        task: what is trained on what.
+        config: settings.
+        bf16: whether the network runs in bfloat16.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        scans: LabelledScans,
+        task: Task,
+        config: SegmentConfig,
+        *,
+        bf16: bool,
+    ) -> None:
+        self.scans, self.task, self.config, self.bf16 = scans, task, config, bf16
+        self.network = fast_layout(network.to(scans.device))
+        self.swapped = pairs(scans.structures)
+        groups = parameter_groups(
+            self.network,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            layer_decay=config.tune.layer_decay if task.tune != "frozen" else 1.0,
+        )
+        self.optimizer = torch.optim.AdamW(groups, fused=True)
+        # background is left out of the Dice; MONAI's cross-entropy keeps it, as intended
+        self.loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True)
+        self.per_epoch = math.ceil(len(task.train) * config.crops.per_scan / config.batch_size)
+
+    def run(self, notify: Notify | None = None) -> Fitted:
+        """Train from where a checkpoint left off to the last epoch.
+
+        Raises:
+            Diverged: the loss or a gradient is not finite.
+            CheckpointError: a checkpoint of other settings or data.
+            VoltaError: nothing can be written.
+        """
+        kept = load_kept(self.task.folder, self.network, self.optimizer, self.task.identity)
+        log = MetricsLog(self.task.folder, step=kept.epoch * self.per_epoch)
+        saved = time.monotonic()
+        try:
+            for epoch in range(kept.epoch, self.config.epochs):
+                started = time.perf_counter()
+                loss = self.epoch(epoch)
+                kept.epoch = epoch + 1
+                dice = self._judge(kept)
+                kept.seconds += time.perf_counter() - started
+                log.write(self._record(kept, loss, dice))
+                if notify is not None:
+                    notify(kept.epoch, f"loss {loss:.3f}" + _said(kept))
+                due = time.monotonic() - saved > 60 * self.config.checkpoint_minutes
+                if due and kept.epoch < self.config.epochs:
+                    save_kept(
+                        self.task.folder, self.network, self.optimizer, kept, self.task.identity
+                    )
+                    saved = time.monotonic()
+        finally:
+            log.close()
+        if kept.best is not None:
+            self.network.load_state_dict(kept.best)
+        epoch = kept.best_epoch if kept.best is not None else kept.epoch
+        return Fitted(epoch, kept.best_dice, kept.seconds, kept.epoch * self.per_epoch)
+
+    def epoch(self, epoch: int) -> float:
+        """Train one epoch; the mean loss.
+
+        Raises:
+            Diverged: the loss or a gradient is not finite.
+        """
+        self.network.train()
+        tune = self.task.tune
+        frozen = tune == "frozen" or (tune == "staged" and epoch < self.config.tune.frozen_epochs)
+        train_encoder(self.network, not frozen)
+        total = 0.0
+        for step, part in enumerate(self.plan(epoch)):
+            self._set_rate(epoch * self.per_epoch + step)
+            images, labels = self.batch(part, epoch)
+            with self._precision():
+                logits = self.network(images)
+            loss = self.loss(logits.float(), labels)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(
+                [p for p in self.network.parameters() if p.grad is not None],
+                self.config.clip or math.inf,
+            )
+            if not bool(torch.isfinite(loss)) or not bool(torch.isfinite(norm)):
+                names = ", ".join(self.scans.scan_ids[i] for i, _ in part)
+                raise Diverged(
+                    f"The loss or its gradient is not finite in epoch {epoch + 1}",
+                    where=names,
+                    fix="Lower --set lr, or use --set precision=fp32; look at these scans",
+                )
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            total += float(loss.detach())
+        return total / self.per_epoch
+
+    def plan(self, epoch: int) -> list[list[tuple[int, int]]]:
+        """The batches of an epoch, each of (scan, number of its crop)."""
+        crops = [(i, n) for n in range(self.config.crops.per_scan) for i in self.task.train]
+        order = numpy_generator(self.task.seed, "order", epoch).permutation(len(crops))
+        size = self.config.batch_size
+        return [[crops[j] for j in order[k : k + size]] for k in range(0, len(order), size)]
+
+    def batch(self, part: Sequence[tuple[int, int]], epoch: int) -> tuple[Tensor, Tensor]:
+        """Images [B, 1, S, S, S] and classes of some crops."""
+        scans = self.scans
+        crops = [
+            draw_crop(
+                (self.task.seed, epoch, scans.scan_ids[i], n),
+                self.config.crops,
+                scans.cohort.contract.size,
+                scans.inside(i),
+                scans.voxels(i),
+            )
+            for i, n in part
+        ]
+        return cut(
+            [scans.volume(i) for i, _ in part],
+            [scans.label(i) for i, _ in part],
+            crops,
+            self.config.crops.size,
+            value_range=scans.value_range,
+            swapped=self.swapped,
+        )
+
+    def judge(self, indices: Sequence[int]) -> float:
+        """Mean Dice over structures and scans, sliding windows on the prepared grid."""
+        found = []
+        for index in indices:
+            volume, truth = self.scans.volume(index), self.scans.label(index)
+            classes = self.predict(volume).argmax(0)
+            found += [dice(classes == c, truth == c) for c in self._classes()]
+        return sum(found) / len(found)
+
+    def predict(self, volume: Tensor, flips: tuple[tuple[int, ...], ...] = ((),)) -> Tensor:
+        """Class probabilities [C, E, E, E] of a prepared volume."""
+        self.network.eval()
+        with self._precision():
+            return probabilities(
+                self.network,
+                volume,
+                size=self.config.crops.size,
+                overlap=self.config.overlap,
+                batch=self.config.window_batch,
+                background=self.scans.value_range[0],
+                flips=flips,
+                swapped=self.swapped,
+            )
+
+    def _classes(self) -> range:
+        return range(1, len(self.scans.structures) + 1)
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.scans.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def _judge(self, kept: Kept) -> float | None:
+        last = kept.epoch == self.config.epochs
+        if not self.task.judged or not (last or kept.epoch % self.config.validate_epochs == 0):
+            return None
+        found = self.judge(self.task.judged)
+        if kept.best_dice is None or found > kept.best_dice:
+            kept.best_dice, kept.best_epoch = found, kept.epoch
+            kept.best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        return found
+
+    def _set_rate(self, step: int) -> None:
+        """Linear warm-up, then half a cosine to a hundredth."""
+        warm = self.config.warmup_epochs * self.per_epoch
+        whole = self.config.epochs * self.per_epoch
+        if step < warm:
+            factor = (step + 1) / warm
+        else:
+            part = (step - warm) / max(1.0, whole - warm)
+            factor = 0.01 + 0.99 * (1 + math.cos(math.pi * part)) / 2
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr * group["scale"] * factor
+
+    def _record(self, kept: Kept, loss: float, found: float | None) -> dict[str, Any]:
+        record: dict[str, Any] = {
+            "kind": "epoch",
+            "step": kept.epoch * self.per_epoch,
+            "epoch": kept.epoch,
+            "loss": loss,
+            "lr": self.optimizer.param_groups[-1]["lr"],
+            "seconds": kept.seconds,
+        }
+        return record if found is None else {**record, "dice": found}
+
+
+def dice(found: Tensor, truth: Tensor) -> float:
+    """2 |A and B| / (|A| + |B|) of two masks; 1 when both are empty."""
+    total = int(found.sum() + truth.sum())
+    return 2 * int((found & truth).sum()) / total if total else 1.0
+
+
+def _said(kept: Kept) -> str:
+    return "" if kept.best_dice is None else f", best Dice {kept.best_dice:.3f}"

@@ -1,0 +1,180 @@
+"""The scans of a cohort that a segmentation can be trained and tested on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from volta3d.cohort.store import Cohort
+from volta3d.downstream.segmentation.labelcheck import check_labels
+from volta3d.downstream.segmentation.sliding import foreground_box
+from volta3d.downstream.segmentation.structures import Structure, classes_of, resolve
+from volta3d.errors import CohortError
+from volta3d.files import content_hash
+
+MOST = 4096  # voxels of a structure that crops are centred on
+
+
+@dataclass
+class LabelledScans:
+    """Scans with sound label maps, in the order of the cohort.
+
+    Attributes:
+        cohort: where they come from.
+        structures: what is to be segmented.
+        rows: index of each scan in the cohort.
+        refused: scans left out: ``scan_id``, ``code``, ``what``, ``how_to_fix``.
+        volume_mm3: of all structures together, by scan.
+        value_range: black and white of the crops.
+    """
+
+    cohort: Cohort
+    structures: tuple[Structure, ...]
+    device: torch.device
+    rows: list[int]
+    refused: list[dict[str, str]]
+    volume_mm3: list[float]
+    value_range: tuple[float, float]
+    _labels: list[Tensor]
+    _voxels: list[list[np.ndarray]]
+    _boxes: list[tuple[np.ndarray, np.ndarray]]
+    _volumes: list[Tensor] | None = field(default=None)
+
+    @classmethod
+    def open(
+        cls, cohort: Cohort, labels: Any, side_ratio: float, device: torch.device
+    ) -> LabelledScans:
+        """Read and check all label maps; the volumes too when they fit into memory.
+
+        Raises:
+            CohortError: no labels, or none that is sound.
+            UsageError: labels that are not there.
+        """
+        if not cohort.has_labels:
+            raise CohortError(
+                "The cohort has no label maps",
+                where=cohort.path,
+                fix="Prepare scans that have them: BIDS derivatives *_dseg.nii.gz, or "
+                "NAME_dseg.nii.gz beside NAME.nii.gz in a plain folder",
+            )
+        structures = resolve(labels, cohort.contract.label_names, _present(cohort))
+        found = cls(cohort, structures, device, [], [], [], (0.0, 1.0), [], [], [])
+        whole = [np.inf, -np.inf]
+        fits = _fits(cohort, device)
+        kept: list[Tensor] = []
+        for index in range(len(cohort)):
+            classes = found._classes(index, side_ratio)
+            if classes is None:
+                continue
+            volume = torch.from_numpy(cohort.volume(index))
+            whole = [min(whole[0], float(volume.min())), max(whole[1], float(volume.max()))]
+            found._add(index, classes, volume)
+            if fits:
+                kept.append(volume.to(device))
+        if not found.rows:
+            first = found.refused[0]
+            raise CohortError(
+                f"None of the {len(cohort)} label maps can be used; the first: {first['what']}",
+                where=first["scan_id"],
+                fix=first["how_to_fix"],
+            )
+        found.value_range = cohort.contract.value_range or (whole[0], whole[1])
+        found._volumes = kept if fits else None
+        return found
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def scan_ids(self) -> list[str]:
+        """In the order of ``rows``."""
+        return [self.cohort.scan_ids[row] for row in self.rows]
+
+    @property
+    def subjects(self) -> list[str]:
+        """The participant of each scan."""
+        column = self.cohort.participants["participant_id"].astype(str)
+        return [column.iloc[row] for row in self.rows]
+
+    def volume(self, index: int) -> Tensor:
+        """Prepared cube [E, E, E] in fp32 on the device."""
+        if self._volumes is not None:
+            return self._volumes[index]
+        return torch.from_numpy(self.cohort.volume(self.rows[index])).to(self.device)
+
+    def label(self, index: int) -> Tensor:
+        """Its classes, uint8 [E, E, E]."""
+        return self._labels[index]
+
+    def voxels(self, index: int) -> list[np.ndarray]:
+        """Up to some thousand voxels of each structure, [n, 3]."""
+        return self._voxels[index]
+
+    def inside(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """First and last voxel of the head's box."""
+        return self._boxes[index]
+
+    def source(self, index: int, kind: str = "source") -> Path | None:
+        """The file of the scan (``source``) or of its label map (``label_file``), if any."""
+        text = str(self.cohort.participants[kind].iloc[self.rows[index]])
+        return Path(text) if text and self.cohort.participants["source"].iloc[0] else None
+
+    def identity(self) -> dict[str, Any]:
+        """What a run remembers of its data, to refuse other data on resume."""
+        return {
+            "cohort": self.cohort.hash(),
+            "structures": [s.content() for s in self.structures],
+            "scans": content_hash(self.scan_ids),
+        }
+
+    def _classes(self, index: int, side_ratio: float) -> np.ndarray | None:
+        label = self.cohort.label(index)
+        scan_id = self.cohort.scan_ids[index]
+        if label is None:
+            self._refuse(scan_id, "no-label", "It has no label map", "Add one and prepare again")
+            return None
+        classes = classes_of(label, self.structures)
+        problem = check_labels(classes, self.cohort.affine(index), self.structures, side_ratio)
+        if problem is not None:
+            self._refuse(scan_id, problem.code, problem.what, problem.how_to_fix)
+            return None
+        return classes
+
+    def _refuse(self, scan_id: str, code: str, what: str, fix: str) -> None:
+        row = {"scan_id": scan_id, "code": code, "what": what, "how_to_fix": fix}
+        self.refused.append(row)
+
+    def _add(self, index: int, classes: np.ndarray, volume: Tensor) -> None:
+        low = self.cohort.contract.value_range
+        box = foreground_box(volume, low[0] if low else float(volume.min()))
+        first = np.array([s.start for s in box])
+        last = np.array([s.stop - 1 for s in box])
+        voxels = [np.argwhere(classes == i + 1) for i in range(len(self.structures))]
+        self.rows.append(index)
+        self._boxes.append((first, last))
+        self._voxels.append([v[:: max(1, len(v) // MOST)].astype(np.int16) for v in voxels])
+        self._labels.append(torch.from_numpy(classes).to(self.device))
+        voxel = abs(float(np.linalg.det(self.cohort.affine(index)[:3, :3])))
+        self.volume_mm3.append(sum(len(v) for v in voxels) * voxel)
+
+
+def _present(cohort: Cohort) -> list[int]:
+    """The label values of the first labelled scan."""
+    for index in range(len(cohort)):
+        label = cohort.label(index)
+        if label is not None:
+            return [int(v) for v in np.unique(label) if v]
+    return []
+
+
+def _fits(cohort: Cohort, device: torch.device) -> bool:
+    needed = 5 * len(cohort) * cohort.contract.size**3
+    if device.type == "cuda":
+        return bool(needed < 0.4 * torch.cuda.mem_get_info(device)[0])
+    return bool(needed < 0.4 * psutil.virtual_memory().available)

@@ -1,0 +1,213 @@
+"""Label maps for new scans, each in the scan's own space, with volumes and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from volta3d import __version__
+from volta3d.cohort.arrays import decode, encode
+from volta3d.cohort.participants import QUARANTINE_COLUMNS, write_table
+from volta3d.cohort.store import CONTRACT
+from volta3d.downstream.embed import _device
+from volta3d.downstream.predict import PredictResult, Progress
+from volta3d.downstream.segmentation.labelmap_files import (
+    VOLUMES,
+    bids_names,
+    describe,
+    volumes_of,
+    write_labelmap,
+)
+from volta3d.downstream.segmentation.model import SegmentModel, load_segment_model
+from volta3d.downstream.segmentation.native import Grid, largest_components, to_native
+from volta3d.errors import UsageError, VoltaError
+from volta3d.files import atomic_file, require_writable, write_json
+from volta3d.prepare.findings import Finding, Refused
+from volta3d.prepare.layouts import discover
+from volta3d.prepare.nifti import read_nifti
+from volta3d.prepare.qc import mosaic, write_png
+from volta3d.prepare.scan import Scan, plain_path
+from volta3d.prepare.source import as_nifti
+from volta3d.prepare.volume import prepare_scan
+from volta3d.pretrain.precision import uses_bf16
+
+FLIPS = ("none", "left-right")
+ABOUT, REFUSED = "predictions.json", "refused.tsv"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is done besides one plain pass.
+
+    Args:
+        flips: none, or left-right: a mirrored pass is averaged in.
+        largest: keep only the largest part of each structure.
+    """
+
+    flips: str = "none"
+    largest: bool = False
+
+    def checked(self) -> Options:
+        """Itself.
+
+        Raises:
+            UsageError: an unknown kind of flips.
+        """
+        if self.flips not in FLIPS:
+            raise UsageError("Unknown flips", where=self.flips, fix=f"Use {', '.join(FLIPS)}")
+        return self
+
+
+def predict_labels(
+    model: Path,
+    scans: Sequence[Path],
+    out: Path,
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+    options: Options = Options(),
+) -> PredictResult:
+    """Write a BIDS derivative of label maps, volumes.tsv, pictures and refused.tsv.
+
+    The scans are prepared by the model's own contract. What cannot be read is refused with the
+    reason, and the others go on.
+
+    Args:
+        model: a folder that ``segment`` wrote.
+        scans: NIfTI files, DICOM folders, or folders of scans.
+        out: the derivative's folder.
+        device: auto, cpu or cuda.
+        progress: called with (done, total).
+        options: flips and clean-up, recorded in ``predictions.json``.
+
+    Raises:
+        EncoderError: the model is damaged.
+        CohortError: a path is missing or holds no scan.
+        UsageError: a prepared cohort instead of scans, or unknown flips.
+        VoltaError: not one scan could be used, or the results cannot be written.
+    """
+    options.checked()
+    fitted = load_segment_model(model, _device(device))
+    found, refused = _discover(scans)
+    require_writable(out)
+    names = bids_names([(s.participant_id, s.session) for s in found])
+    bf16 = uses_bf16("auto", next(fitted.network.parameters()).device)
+    rows: list[dict[str, Any]] = []
+    for number, (scan, name) in enumerate(zip(found, names, strict=True)):
+        try:
+            rows.append(_one(fitted, scan, out, name, options, bf16))
+        except Refused as error:
+            refused.append(_refusal(scan.source, error.finding))
+        except VoltaError:
+            raise
+        except Exception as error:  # whatever a broken file provokes, the others go on
+            what = f"Cannot be read: {type(error).__name__}: {error}"
+            finding = Finding("error", "unreadable", what, "Fetch or restore the file")
+            refused.append(_refusal(scan.source, finding))
+        if progress is not None:
+            progress(number + 1, len(found))
+    if not rows:
+        first = refused[0]
+        raise VoltaError(
+            f"None of the {len(refused)} scans could be outlined; the first: {first['what']}",
+            where=first["source"],
+            fix=first["how_to_fix"],
+        )
+    _publish(fitted, out, rows, refused, options, any(s.synthetic for s in found))
+    return PredictResult(out / VOLUMES, len(rows), tuple(refused), out / REFUSED)
+
+
+def _discover(paths: Sequence[Path]) -> tuple[list[Scan], list[dict[str, str]]]:
+    found: list[Scan] = []
+    refused: list[dict[str, str]] = []
+    for path in paths:
+        if (path / CONTRACT).is_file():
+            raise UsageError(
+                "A prepared cohort has no scans of its own to give label maps to",
+                where=path,
+                fix="Name the scans it was prepared from",
+            )
+        discovered = discover(path)
+        found += discovered.scans
+        refused += [_refusal(p, f) for p, f in discovered.refused]
+    return found, refused
+
+
+def _one(
+    fitted: SegmentModel, scan: Scan, out: Path, name: str, options: Options, bf16: bool
+) -> dict[str, Any]:
+    """Prepare, outline and bring back one scan; its row of the tables."""
+    contract = fitted.contract
+    with as_nifti(scan) as (nifti, noticed):
+        prepared = prepare_scan(nifti, contract)
+        native = _grid(nifti)
+    # through the storage's rounding, as the scans it was trained on
+    volume = decode(encode(prepared.volume, contract), contract)
+    found = fitted.tell(volume, flips=options.flips, bf16=bf16)
+    classes = to_native(found, prepared.affine, native)
+    if options.largest:
+        classes = largest_components(classes)
+    write_labelmap(out / name, classes, native, fitted.structures)
+    picture = out / name.replace("_dseg.nii.gz", "_preview.png")
+    shown = found.argmax(0).to("cpu").numpy().astype(np.uint16)
+    with atomic_file(picture) as temporary:
+        write_png(temporary, mosaic(volume, shown, contract))
+    volumes = volumes_of(classes, native, fitted.structures)
+    missing = [s for s, mm3 in volumes.items() if mm3 == 0]
+    codes = [f.code for f in (*scan.findings, *noticed, *prepared.findings)]
+    codes += ["structure-not-found"] if missing else []
+    return {
+        "scan_id": scan.scan_id,
+        "participant_id": scan.participant_id,
+        "session": scan.session,
+        "file": name,
+        "source": plain_path(scan.source),
+        "findings": ";".join(dict.fromkeys(codes)),
+        "volumes": volumes,
+    }
+
+
+def _grid(nifti: Path) -> Grid:
+    image = read_nifti(nifti)
+    shape = (image.data.shape[0], image.data.shape[1], image.data.shape[2])
+    return Grid(shape, image.affine)
+
+
+def _publish(
+    fitted: SegmentModel,
+    out: Path,
+    rows: list[dict[str, Any]],
+    refused: list[dict[str, str]],
+    options: Options,
+    synthetic: bool,
+) -> None:
+    made = {"test_flips": options.flips, "largest_component": options.largest}
+    describe(out, fitted.structures, rows, name="volta3d segmentation", settings=made)
+    write_table(out / REFUSED, pd.DataFrame(refused, columns=list(QUARANTINE_COLUMNS)))
+    write_json(
+        out / ABOUT,
+        {
+            "software": f"volta3d {__version__}",
+            "kind": "segmentation",
+            **made,
+            "model_sha256": fitted.config["weights_sha256"],
+            "contract_hash": fitted.config["contract_hash"],
+            "synthetic": synthetic,
+            "told": len(rows),
+            "refused": len(refused),
+        },
+    )
+
+
+def _refusal(path: Path, finding: Finding) -> dict[str, str]:
+    return {
+        "source": plain_path(path),
+        "code": finding.code,
+        "what": finding.what,
+        "how_to_fix": finding.how_to_fix,
+    }

@@ -1,0 +1,107 @@
+"""The reference label maps of a run, in each scan's own space, and the grids they lie on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from volta3d.downstream.segmentation.labelled import LabelledScans
+from volta3d.downstream.segmentation.labelmap_files import (
+    bids_names,
+    describe,
+    volumes_of,
+    write_labelmap,
+)
+from volta3d.downstream.segmentation.native import Grid
+from volta3d.downstream.segmentation.structures import classes_of
+from volta3d.errors import CohortError
+from volta3d.prepare.findings import Refused
+from volta3d.prepare.nifti import read_nifti
+
+FOLDER = "reference"
+
+
+class References:
+    """Native grids and truth of the labelled scans.
+
+    A scan's own space is the grid of its label map's file, which preparation found to be that of
+    the scan. A cohort that was made from arrays has no files: there the prepared grid stands in.
+
+    Args:
+        scans: all labelled scans.
+        run: the run folder.
+    """
+
+    def __init__(self, scans: LabelledScans, run: Path) -> None:
+        self.scans, self.folder = scans, run / FOLDER
+        table = scans.cohort.participants
+        self.names = bids_names(
+            [
+                (str(table["participant_id"].iloc[r]), str(table["session"].iloc[r]))
+                for r in scans.rows
+            ]
+        )
+
+    def check(self) -> None:
+        """Refuse to start when a label map's file is gone.
+
+        Raises:
+            CohortError: with the way out.
+        """
+        gone = [f for i in range(len(self.scans)) if (f := self._file(i)) and not f.is_file()]
+        if gone:
+            raise CohortError(
+                f"{len(gone)} label maps are not where they were when the cohort was prepared",
+                where=gone[0],
+                fix="Put them back, or prepare the cohort again: outlines are scored against them "
+                "in the scans' own space",
+            )
+
+    def grid(self, index: int) -> Grid:
+        """The scan's own voxels."""
+        return self._read(index)[1]
+
+    def row(self, index: int) -> dict[str, Any]:
+        """What the table ``scans.tsv`` says of a scan."""
+        table = self.scans.cohort.participants
+        row = self.scans.rows[index]
+        return {
+            "scan_id": self.scans.scan_ids[index],
+            "participant_id": str(table["participant_id"].iloc[row]),
+            "session": str(table["session"].iloc[row]),
+            "file": self.names[index],
+        }
+
+    def write(self, indices: Sequence[int]) -> None:
+        """Publish the reference of these scans as a BIDS derivative; those there already stay."""
+        rows = []
+        for index in indices:
+            path = self.folder / self.names[index]
+            classes, grid = self._read(index)
+            if not path.is_file():
+                write_labelmap(path, classes, grid, self.scans.structures)
+            volumes = volumes_of(classes, grid, self.scans.structures)
+            rows.append({**self.row(index), "volumes": volumes})
+        describe(self.folder, self.scans.structures, rows, name="Reference label maps")
+
+    def _file(self, index: int) -> Path | None:
+        return self.scans.source(index, "label_file")
+
+    def _read(self, index: int) -> tuple[np.ndarray, Grid]:
+        file = self._file(index)
+        if file is None:
+            label = self.scans.label(index).cpu().numpy()
+            edge = label.shape[0]
+            return label, Grid((edge, edge, edge), self.scans.cohort.affine(self.scans.rows[index]))
+        try:
+            image = read_nifti(file)
+        except Refused as error:
+            raise CohortError(
+                error.finding.what, where=file, fix="Restore the label map"
+            ) from error
+        data = np.rint(image.data).astype(np.int64)
+        shape = (data.shape[0], data.shape[1], data.shape[2])
+        return classes_of(data, self.scans.structures), Grid(shape, image.affine)

@@ -1,0 +1,123 @@
+"""Structures by name, number and side; label maps that would teach something wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from volta3d.downstream.segmentation.labelcheck import check_labels
+from volta3d.downstream.segmentation.structures import (
+    Structure,
+    classes_of,
+    pairs,
+    resolve,
+    side_of,
+    values_of,
+)
+from volta3d.errors import UsageError
+
+BRAIN = {47: "Right-Hippocampus", 48: "Left-Hippocampus", 31: "Right-Amygdala"}
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("Left-Hippocampus", "left"),
+        ("hippocampus_R", "right"),
+        ("ctx-lh-insula", "left"),
+        ("rh.hippo", "right"),
+        ("Hippocampus", ""),
+        ("left-right thing", ""),
+        ("Lateral ventricle", ""),
+    ],
+)
+def test_sides_are_words_not_letters(name: str, side: str) -> None:
+    assert side_of(name) == side
+
+
+def test_the_hippocampus_is_found_by_its_names_left_first() -> None:
+    found = resolve("hippocampus", BRAIN)
+    assert [(s.values, s.side) for s in found] == [((48,), "left"), ((47,), "right")]
+    assert pairs(found) == (0, 2, 1)
+
+
+def test_freesurfer_numbers_are_known_without_names() -> None:
+    found = resolve("hippocampus", {}, present=[2, 17, 53])
+    assert [(s.values, s.side) for s in found] == [((17,), "left"), ((53,), "right")]
+
+
+def test_the_decathlon_s_parts_have_no_sides() -> None:
+    found = resolve("hippocampus", {1: "Anterior", 2: "Posterior"})
+    assert [s.values for s in found] == [(1,), (2,)]
+    assert pairs(found) is None
+
+
+def test_one_s_own_lists_and_names() -> None:
+    listed = resolve((48, "Right-Hippocampus"), BRAIN)
+    assert [s.name for s in listed] == ["Left-Hippocampus", "Right-Hippocampus"]
+    merged = resolve({"left": (1, 2), "right": (3,)}, {})
+    assert merged[0].values == (1, 2) and pairs(merged) == (0, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "word"),
+    [
+        ("hippocampus", {}, "labels="),
+        ("hippocampus", {1: "thalamus"}, "dseg.tsv"),
+        ("hippocampus", {47: "Right-Hippocampus"}, "other side"),
+        (("Hipocampus",), BRAIN, "Hippocampus"),
+        ({"left": 1}, {}, "other side"),
+        ({"left": 0, "right": 2}, {}, "1 and 65535"),
+        ({"left": 1, "right": 1}, {}, "of their own"),
+        ((), {}, "of their own"),
+    ],
+)
+def test_T3_labels_that_cannot_be_meant_are_refused_with_the_way_out(
+    labels: object, names: dict[int, str], word: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve(labels, names)  # type: ignore[arg-type]
+    assert word in caught.value.paragraph()
+
+
+def test_classes_and_values_are_inverse_and_strangers_are_background() -> None:
+    structures = (Structure("left", (48, 50), "left"), Structure("right", (47,), "right"))
+    labels = np.array([[[0, 48, 50], [47, 9, 300]]], np.uint16)
+    classes = classes_of(labels, structures)
+    assert classes.tolist() == [[[0, 1, 1], [2, 0, 0]]]
+    assert values_of(classes, structures).tolist() == [[[0, 48, 48], [47, 0, 0]]]
+
+
+SIDES = (Structure("left", (1,), "left"), Structure("right", (2,), "right"))
+
+
+def two_sides(left: slice, right: slice) -> np.ndarray:
+    classes = np.zeros((20, 10, 10), np.uint8)
+    classes[left, 2:6, 2:6], classes[right, 2:6, 2:6] = 1, 2
+    return classes
+
+
+@pytest.mark.parametrize(
+    ("classes", "code"),
+    [
+        (two_sides(slice(2, 6), slice(12, 16)), None),
+        (two_sides(slice(12, 16), slice(2, 6)), "sides-swapped"),
+        (two_sides(slice(2, 6), slice(0, 0)), "structure-missing"),
+        (np.zeros((20, 10, 10), np.uint8), "structure-missing"),
+        (two_sides(slice(2, 3), slice(12, 16)), "sides-unequal"),
+    ],
+    ids=["sound", "swapped", "one missing", "empty", "unequal"],
+)
+def test_T5_label_maps_that_would_teach_something_wrong(
+    classes: np.ndarray, code: str | None
+) -> None:
+    found = check_labels(classes, np.eye(4), SIDES, side_ratio=2.0)
+    assert (found.code if found else None) == code
+    if found:
+        assert found.how_to_fix
+
+
+def test_sides_are_judged_in_the_world_not_along_the_array() -> None:
+    mirrored = np.diag([-1.0, 1.0, 1.0, 1.0])
+    classes = two_sides(slice(12, 16), slice(2, 6))
+    assert check_labels(classes, mirrored, SIDES, 2.0) is None
