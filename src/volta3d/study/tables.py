@@ -141,13 +141,14 @@ def _task(name: str, place: Place, records: Mapping[str, Record]) -> list[str]:
         body = _segmentation(metrics)
     else:
         title = f"## {name}: {task.target} on {task.cohort}"
-        body = _classification(metrics)
+        body = classification(metrics)
     arms = "; ".join(f"{arm}: {spec}" for arm, spec in task.arms.items())
     about = f"Arms: {arms}. Preset `{task.preset}`, changed: {task.set or 'nothing'}; {took}."
     return [title, about, *body]
 
 
-def _classification(metrics: Record) -> list[str]:
+def classification(metrics: Record) -> list[str]:
+    """The metrics.json of a classification as paragraphs and tables of Markdown."""
     names = CLASSES if metrics["labels"] else NUMBERS
     cells: dict[tuple[str, float], dict[str, Record]] = {}
     for row in metrics["rows"]:
