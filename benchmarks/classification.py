@@ -2,8 +2,8 @@
 
 Run: python benchmarks/classification.py COHORT ENCODER --work DIR [--preset small] [--seeds 1]
 
-``volta3d classify``, ``evaluate`` and ``report`` on artefacts in DIR. A killed run goes on. No figure
-is typed by hand.
+``volta3d classify``, ``evaluate`` and ``report`` on artefacts in DIR. A killed run goes on. No
+figure is typed by hand.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ def page(cohort: Path, run: Path, command: str) -> str:
     text = [
         f"## Classification: {config['target']} on {where}",
         f"Command: `{command}`",
-        f"Machine: {found['processor']}, {found['cores']} cores. Seeds: {settings['seeds']}. {settings['epochs']} epochs, batches of {settings['batch_size']}, "
-        f"the epoch chosen on an inner validation part. Pretraining saw {told or 'nothing'}: no "
-        "label, but the brains themselves are not new to it.",
+        f"Machine: {found['processor']}, {found['cores']} cores. Seeds: {settings['seeds']}. "
+        f"{settings['epochs']} epochs, batches of {settings['batch_size']}, the epoch chosen on "
+        f"an inner validation part. Pretraining saw {told or 'nothing'}: no label, but "
+        " the brains themselves are not new to it.",
         "Volume alone is the measure: head size nearly tells the sex. Fractions are nested parts "
         "of the training part; the test folds are always the same.",
         *classification(metrics),
