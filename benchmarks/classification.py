@@ -47,7 +47,7 @@ def page(cohort: Path, run: Path, command: str) -> str:
         f"Machine: {found['processor']}, {found['cores']} cores. Seeds: {settings['seeds']}. "
         f"{settings['epochs']} epochs, batches of {settings['batch_size']}, the epoch chosen on "
         f"an inner validation part. Pretraining saw {told or 'nothing'}: no label, but "
-        " the brains themselves are not new to it.",
+        "the brains themselves are not new to it.",
         "Volume alone is the measure: head size nearly tells the sex. Fractions are nested parts "
         "of the training part; the test folds are always the same.",
         *classification(metrics),
