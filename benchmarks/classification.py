@@ -46,8 +46,8 @@ def page(cohort: Path, run: Path, command: str) -> str:
         f"Command: `{command}`",
         f"Machine: {found['processor']}, {found['cores']} cores. Seeds: {settings['seeds']}. "
         f"{settings['epochs']} epochs, batches of {settings['batch_size']}, the epoch chosen on "
-        f"an inner validation part. Pretraining saw {told or 'nothing'}: no label, but "
-        "the brains themselves are not new to it.",
+        f"an inner validation part. What pretraining saw: {told or 'nothing'}. No label "
+        "reached it, but brains it saw are not new to it.",
         "Volume alone is the measure: head size nearly tells the sex. Fractions are nested parts "
         "of the training part; the test folds are always the same.",
         *classification(metrics),

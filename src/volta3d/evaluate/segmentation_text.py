@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from volta3d.evaluate.segmentation_summary import ALL
+from volta3d.evaluate.statistics import p_text
 
 
 def render(summary: Mapping[str, Any]) -> str:
@@ -43,8 +44,8 @@ def render(summary: Mapping[str, Any]) -> str:
                 f"{t['first']} - {t['second']}",
                 *(_number(t[k], signed=True) for k in ("difference", "low", "high")),
                 str(t["n"]),
-                _number(t["p"]),
-                _number(t["p_holm"]),
+                p_text(t["p"]),
+                p_text(t["p_holm"]),
             ]
             for t in summary["tests"]
         ]

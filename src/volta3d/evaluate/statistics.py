@@ -64,3 +64,10 @@ def per_subject(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
     np.add.at(np.moveaxis(sums, -1, 0), member, np.moveaxis(values, -1, 0))
     means: np.ndarray = sums / np.bincount(member)
     return means
+
+
+def p_text(value: float | None) -> str:
+    """A p-value for reading: three digits, and never a zero that it is not."""
+    if value is None or value != value:
+        return "undefined"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"

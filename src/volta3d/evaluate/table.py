@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from volta3d.evaluate import segmentation_text
+from volta3d.evaluate.statistics import p_text
 
 SHOWN = {
     "classification": (
@@ -83,8 +84,8 @@ def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
             f"{c['first']} - {c['second']}",
             _number(c["difference"], signed=True),
             f"{_number(c['low'], signed=True)} to {_number(c['high'], signed=True)}",
-            _number(c["p"]),
-            _number(c["p_holm"]),
+            p_text(c["p"]),
+            p_text(c["p_holm"]),
         ]
         for c in comparisons
     ]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from volta3d.evaluate.statistics import p_text
 from volta3d.files import read_json
 from volta3d.pretrain.log import read_metrics
 from volta3d.progress import duration
@@ -175,8 +176,8 @@ def _comparisons(comparisons: Sequence[Record]) -> list[str]:
             f"{100 * c['fraction']:g} %",
             f"{c['first']} - {c['second']}",
             f"{_number(c['difference'], 3)} ({_number(c['low'])} to {_number(c['high'])})",
-            _number(c["p"], 3),
-            _number(c["p_holm"], 3),
+            p_text(c["p"]),
+            p_text(c["p_holm"]),
         ]
         for c in comparisons
     ]
@@ -204,8 +205,8 @@ def _segmentation(metrics: Record) -> list[str]:
             f"{_number(t.get('difference'), 3)} ({_number(t.get('low'), 3)} to "
             f"{_number(t.get('high'), 3)})",
             t["n"],
-            _number(t["p"], 3),
-            _number(t["p_holm"], 3),
+            p_text(t["p"]),
+            p_text(t["p_holm"]),
         ]
         for t in metrics["tests"]
     ]
