@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volta3d.evaluate.scores import resample_subjects
-from volta3d.evaluate.statistics import bootstrap_p, holm, per_subject, signed_rank
+from volta3d.evaluate.statistics import bootstrap_p, holm, p_text, per_subject, signed_rank
 
 
 @settings(max_examples=80, deadline=None)
@@ -63,3 +63,17 @@ def test_the_bootstrap_s_p_is_small_for_what_never_changes_sign() -> None:
 
     assert mean(3) == pytest.approx(2 / 501) and mean(-x.mean()) > 0.5
     assert math.isnan(bootstrap_p(lambda w: np.full(len(w), np.nan), weights))
+
+
+@pytest.mark.parametrize(
+    ("p", "said"),
+    [
+        (0.04, "0.040"),
+        (0.0004, "<0.001"),
+        (0.0, "<0.001"),
+        (math.nan, "undefined"),
+        (None, "undefined"),
+    ],
+)
+def test_a_small_p_is_no_zero(p: float | None, said: str) -> None:
+    assert p_text(p) == said

@@ -14,7 +14,15 @@ from scipy.stats import wilcoxon
 
 from volta3d.evaluate.scores import Drawn, interval, resample_subjects
 
-__all__ = ["bootstrap_p", "holm", "interval", "per_subject", "resample_subjects", "signed_rank"]
+__all__ = [
+    "bootstrap_p",
+    "holm",
+    "interval",
+    "p_text",
+    "per_subject",
+    "resample_subjects",
+    "signed_rank",
+]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
