@@ -64,7 +64,8 @@ def test_start_is_that_of_torch() -> None:
     first, second = nn.ConvTranspose3d(64, 16, 4, 4), nn.ConvTranspose3d(16, 1, 2, 2)
     for ours, theirs in ((decoder.expand, first.weight), (decoder.refine, second.weight)):
         assert ours.numel() == theirs.numel()
-        assert float(ours.mean().abs()) < 0.1 * float(ours.abs().max())
+        # the mean of 128 draws or more: four standard deviations of it
+        assert float(ours.mean().abs()) < 0.2 * float(ours.abs().max())
         # both uniform, so the largest of many entries lies at the bound: 128 entries or more
         assert float(ours.abs().max()) == pytest.approx(float(theirs.abs().max()), rel=0.15)
 
