@@ -222,22 +222,18 @@ class Scans:
             CohortError: it can't be read, or not in time.
         """
         cohort, _ = self._where[place]
-        scan = f"Scan {self.scan_ids[place]}"
         try:
             return within(PATIENCE, work)
         except (VoltaError, MemoryError):
             raise
-        except TimeoutError as error:
+        except Exception as error:  # whatever zarr, Blosc or the disk make of it
+            what = f"cannot be read: {type(error).__name__}: {error}"
+            if isinstance(error, TimeoutError):
+                what = f"was not read within {PATIENCE:.0f} seconds"
             raise CohortError(
-                f"{scan} was not read within {PATIENCE:.0f} seconds",
+                f"Scan {self.scan_ids[place]} {what}",
                 where=cohort.path,
                 fix="See whether its disk or network share answers, then go on with --resume",
-            ) from error
-        except Exception as error:
-            raise CohortError(
-                f"{scan} cannot be read: {type(error).__name__}: {error}",
-                where=cohort.path,
-                fix="Look at the disk, then go on with --resume",
             ) from error
 
     def identity(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The sections that show one run: monitors, losses, reconstructions, patch tokens, schedules."""
+"""The sections that show one run: monitors, losses, schedules, and its pictures in their place."""
 
 from __future__ import annotations
 
@@ -11,26 +11,14 @@ from markupsafe import Markup
 from volta3d.report.blocks import Exhibit, Group, Section
 from volta3d.report.evidence import Absent, Probe
 from volta3d.report.figures_curves import Limit, Line, constants, curve, quick_probe, schedules
-from volta3d.report.figures_tokens import draw_tokens, read_patch_tokens
-from volta3d.report.figures_volumes import (
-    MOST_EPOCHS,
-    Reconstruction,
-    draw_film,
-    draw_reconstruction,
-    read_reconstruction,
-    spread,
-)
 from volta3d.report.runfolder import Points, Run
 from volta3d.report.section_attention import attention_section
+from volta3d.report.sections_pictures import reconstructions, tokens
 from volta3d.report.style import SERIES, number
 from volta3d.report.tables import monitor_table
 from volta3d.report.verdict import RANK_WARNING, limits_of, standardised
-from volta3d.report.viewer_of_run import reconstruction_viewer
 
 MOST_SCANS = 4
-RADIOLOGICAL = (
-    "Radiological convention: the patient's right (R) is on the left; A is front, P is back."
-)
 
 
 def run_group(
@@ -49,8 +37,8 @@ def run_group(
     sections = [
         _monitors(run, prefix, probes),
         _losses(run, prefix),
-        _reconstructions(run, prefix, images),
-        _tokens(run, prefix, images),
+        reconstructions(run, prefix, images, scans=MOST_SCANS),
+        tokens(run, prefix, images, scans=MOST_SCANS),
         attention_section(run, prefix, images, scans=MOST_SCANS),
         _schedules(run, prefix),
     ]
@@ -292,103 +280,6 @@ def _held_back(run: Run) -> str:
 def _positive(points: Points) -> Points:
     steps, values = points
     return steps[values > 0], values[values > 0]
-
-
-def _reconstructions(run: Run, prefix: str, images: Path) -> Section:
-    read: list[Reconstruction] = []
-    sentences: list[str] = []
-    for epoch, path in spread(run.reconstructions, MOST_EPOCHS):
-        found = read_reconstruction(epoch, path)
-        if isinstance(found, Absent):
-            sentences.append(found.sentence)
-        else:
-            read.append(found)
-    section_id, title = f"{prefix}reconstructions", "Reconstructions"
-    if not read:
-        sentences.append("The run holds no reconstructions yet.")
-        return Section(section_id, title, sentences=sentences)
-    sides = run.config is not None and run.config.views.flip == 0
-    pictures = []
-    film = [record for record in read if record.shows_same(read[-1])]
-    if len(film) > 1:
-        name = f"{prefix}film.png"
-        width, height = draw_film(images / name, film, 0, sides=sides)
-        errors = ", ".join(f"{number(r.error(0))} (epoch {r.epoch})" for r in film)
-        pictures.append(
-            Exhibit(
-                "The same corrupted scan, as training goes on",
-                f"Masked MSE: {errors}.",
-                image=f"{images.name}/{name}",
-                width=width,
-                height=height,
-                alt="Coronal and axial planes of scan 1: input, corrupted, and rebuilt after "
-                f"epochs {', '.join(str(r.epoch) for r in film)}.",
-                wide=True,
-            )
-        )
-    last = read[-1]
-    for scan in range(min(len(last.input), MOST_SCANS)):
-        name = f"{prefix}reconstruction-{scan + 1}.png"
-        width, height = draw_reconstruction(images / name, last, scan, sides=sides)
-        error = number(last.error(scan))
-        pictures.append(
-            Exhibit(
-                f"Scan {scan + 1}, epoch {last.epoch}",
-                f"Masked MSE {error}.",
-                image=f"{images.name}/{name}",
-                width=width,
-                height=height,
-                alt=f"Scan {scan + 1} in sagittal, coronal and axial planes: input, corrupted, "
-                f"rebuilt, and absolute error in masked voxels; masked mean squared error {error}.",
-            )
-        )
-    side_words = (
-        RADIOLOGICAL
-        if sides
-        else "Planes are cut in radiological convention, but these are augmented views that may be "
-        "mirrored, so left and right are not marked. A is front, P is back."
-    )
-    return Section(
-        section_id,
-        title,
-        lead="Planes through the middle: sagittal, coronal, axial. Grey values as prepared, the "
-        "error in the same unit. The loss counts masked voxels only; between them the decoder is "
-        "free to do anything. " + side_words,
-        sentences=sentences,
-        pictures=pictures,
-        viewer=reconstruction_viewer(images.parent, prefix, last, scans=MOST_SCANS, sides=sides),
-    )
-
-
-def _tokens(run: Run, prefix: str, images: Path) -> Section:
-    section_id, title = f"{prefix}tokens", "Patch tokens"
-    tokens = read_patch_tokens(run.patch_tokens)
-    if isinstance(tokens, Absent):
-        return Section(section_id, title, sentences=[tokens.sentence])
-    pictures = []
-    for scan in range(min(len(tokens.volume), MOST_SCANS)):
-        name = f"{prefix}tokens-{scan + 1}.png"
-        width, height = draw_tokens(images / name, tokens, scan)
-        pictures.append(
-            Exhibit(
-                f"Scan {scan + 1}",
-                image=f"{images.name}/{name}",
-                width=width,
-                height=height,
-                alt=f"Scan {scan + 1} in sagittal, coronal and axial planes, below each the first "
-                "three principal components of its patch tokens as red, green and blue.",
-            )
-        )
-    shares = ", ".join(number(float(100 * share), 2) for share in tokens.explained)
-    return Section(
-        section_id,
-        title,
-        lead="The teacher's patch tokens on three principal components, shown as red, green and "
-        f"blue ({shares} % of the variance between tokens of the head), the same for all scans. "
-        "Like colours are like features. Colours that follow tissue and repeat left and right "
-        "speak for anatomy; a smooth gradient across the head is position alone. " + RADIOLOGICAL,
-        pictures=pictures,
-    )
 
 
 def _schedules(run: Run, prefix: str) -> Section:

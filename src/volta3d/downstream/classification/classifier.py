@@ -9,6 +9,7 @@ Shape legend: B batch, T tokens, W width, O outputs (classes, or 1 for a number)
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 import torch
@@ -65,7 +66,7 @@ class Head(nn.Module):
         return told
 
 
-class Classifier(nn.Module):
+class Classifier(nn.Module, ABC):
     """A ``stem`` that is not trained, a ``rest`` that is, and what training asks of them.
 
     Attributes:
@@ -78,13 +79,13 @@ class Classifier(nn.Module):
     has_stem: bool
     head: Head
 
+    @abstractmethod
     def stem(self, cubes: Tensor) -> Tensor:
         """Cubes [B, 1, S, S, S] through what is frozen."""
-        raise NotImplementedError
 
+    @abstractmethod
     def features(self, stemmed: Tensor) -> Tensor:
         """What the stem made to features [B, W] of the head."""
-        raise NotImplementedError
 
     def rest(self, stemmed: Tensor) -> Tensor:
         """What the stem made to logits [B, O]."""
