@@ -1,6 +1,6 @@
 """Sex from brains, arms compared with less and less data, and the tables on docs/RESULTS.md.
 
-Run: python benchmarks/classification.py COHORT ENCODER --work DIR [--preset small] [--seeds 1]
+Run: python benchmarks/classification.py COHORT ENCODER --work DIR [--preset small] [--seeds N]
 
 ``volta3d classify``, ``evaluate`` and ``report`` on artefacts in DIR. A killed run goes on. No
 figure is typed by hand.
@@ -77,20 +77,20 @@ def main() -> None:
     parser.add_argument("encoder", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--preset", default="small")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, help="that of classify when not given")
     given = parser.parse_args()
     run = given.work / "sex"
     resume = ["--resume"] if (run / "config.yaml").exists() else []
+    seeds = ["--seeds", str(given.seeds)] if given.seeds else []
     volta3d(
         "classify", str(given.cohort), "--target", "sex", *arms(given.encoder),
-        "--fractions", FRACTIONS, "--seeds", str(given.seeds), "--preset", given.preset,
-        "--set", "final_model=false", "--out", str(run), *resume,
+        "--fractions", FRACTIONS, *seeds, "--preset", given.preset, "--out", str(run), *resume,
     )  # fmt: skip
     volta3d("evaluate", str(run))
     volta3d("report", str(run), "--cohort", str(given.cohort), "--out", str(given.work / "report"))
     command = (
         f"python benchmarks/classification.py {given.cohort} {given.encoder} --work {given.work} "
-        f"--preset {given.preset} --seeds {given.seeds}"
+        + " ".join(["--preset", given.preset, *seeds])
     )
     publish_part("classification", page(given.cohort, run, command))
 

@@ -19,7 +19,6 @@ from volta3d.files import read_json, write_text
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "BENCHMARKS.md"
 ORDER = ("pretrain_step", "views", "memory", "growth", "prepare", "cohort_read", "finetune")
-REASONS = HERE / "reasons.json"  # why a figure is out of reach, by script and place
 
 
 def run(names: list[str], results: Path, tiny: bool) -> list[str]:
@@ -50,7 +49,7 @@ def row(claim: dict[str, Any]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def page(found: dict[str, dict[str, Any]], reasons: dict[str, str]) -> str:
+def page(found: dict[str, dict[str, Any]]) -> str:
     """docs/BENCHMARKS.md."""
     text = [
         "# Benchmarks",
@@ -77,9 +76,8 @@ def page(found: dict[str, dict[str, Any]], reasons: dict[str, str]) -> str:
             *(row(claim) for claim in result["claims"]),
             "",
         ]
-        reason = result.get("reason") or reasons.get(name)
-        if reason:
-            text += [reason, ""]
+        if result.get("reason"):  # why a figure is out of reach
+            text += [result["reason"], ""]
     return "\n".join(text)
 
 
@@ -96,7 +94,7 @@ def main() -> None:
     failed = [] if arguments.page else run(chosen, arguments.results, arguments.tiny)
     files = {name: arguments.results / f"{name}.json" for name in names}
     found = {name: read_json(file) for name, file in files.items() if file.exists()}
-    text = page(found, read_json(REASONS) if REASONS.exists() else {})
+    text = page(found)
     print(text)
     if not arguments.tiny:
         write_text(PAGE, text)

@@ -43,7 +43,7 @@ def test_the_page_says_what_was_measured_and_that_no_gpu_ran() -> None:
     page = runpy.run_path(str(FOLDER / "run.py"))["page"]
     claim = {"what": "w", "ours": 1.0, "reference": 2.0, "ratio": 0.5, "wanted": "1", "met": False}
     machine = {"processor": "P", "cores": 2, "memory_gb": 8, "load": [1.0, 2.0, 3.0]}
-    text = page({"views": {"claims": [claim], "machine": machine}}, {"views": "Because."})
+    text = page({"views": {"claims": [claim], "machine": machine, "reason": "Because."}})
     assert "| w | 1 | 2 | 0.5 | 1 | **no** |" in text
     assert "Because." in text and "No GPU has run these" in text
 
