@@ -163,7 +163,9 @@ def test_arms_are_compared_in_pairs_and_corrected_together(tmp_path: Path) -> No
     pairs = {(c["first"], c["second"]): c for c in found["comparisons"]}
     assert list(pairs) == [("a", "b"), ("a", "c"), ("b", "c")]
     apart, alike = pairs["a", "b"], pairs["a", "c"]
-    assert apart["p"] < 0.001 and alike["p"] > 0.05 and apart["test"] == "DeLong"
+    assert apart["p"] < 0.001 and alike["p"] > 0.05 and "DeLong" in apart["test"]
+    once = table({"a": 2.0, "b": 0.0}).drop_duplicates(["arm", "subject"])
+    assert measured(tmp_path, once)[0]["comparisons"][0]["test"] == "DeLong"
     assert apart["low"] > 0 and alike["low"] <= 0 <= alike["high"]
     gap = by["a", "AUROC pooled"]["score"] - by["b", "AUROC pooled"]["score"]
     assert apart["difference"] == pytest.approx(gap, abs=1e-9)
@@ -247,3 +249,47 @@ def test_a_very_small_p_is_told_as_small_and_not_as_nothing(tmp_path: Path) -> N
     (pair,) = found["comparisons"]
     assert 0 < pair["p"] < 1e-12
     assert 0 < pair["p_holm"] < 1e-12
+
+
+def test_the_test_is_on_the_difference_that_is_told(tmp_path: Path) -> None:
+    """People with one scan or eight: z has the sign of the difference beside it."""
+    rng = np.random.default_rng(0)
+    for turn in range(20):
+        people = np.repeat(np.arange(40), np.where(np.arange(40) % 5 == 0, 8, 1))
+        rows = [
+            {
+                **{"arm": arm, "fraction": 1.0, "seed": 0, "fold": int(p) % 3},
+                **{"scan_id": f"s{i:03d}", "subject": f"p{p}", "target": "FM"[p % 2]},
+                **{"score": float(rng.uniform()), "threshold": 0.5, "baseline": math.nan},
+                "epoch": 1,
+            }
+            for arm in ("a", "b")
+            for i, p in enumerate(people)
+        ]
+        (pair,) = measured(tmp_path / str(turn), pd.DataFrame(rows))[0]["comparisons"]
+        assert np.sign(pair["z"]) == np.sign(pair["difference"])
+        assert pair["test"] == "DeLong, scans clustered by subject"
+
+
+def test_L5_scores_that_chose_are_no_result(tmp_path: Path) -> None:
+    file = tmp_path / "inner_predictions.parquet"
+    write_predictions(file, table({"a": 1.0}), ABOUT | {"part": "inner"})
+    with pytest.raises(VoltaError, match="chosen on, not a result"):
+        evaluate([file])
+    assert not (tmp_path / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("what", ["duplicate", "target", "fold", "subject"])
+def test_arms_that_were_not_asked_the_same_are_refused(tmp_path: Path, what: str) -> None:
+    rows = table({"a": 1.0, "b": 0.0})
+    last = rows.index[-1]
+    if what == "duplicate":
+        rows = pd.concat([rows, rows[rows["scan_id"] == "scan00"]])
+    elif what == "target":
+        rows.loc[last, "target"] = "F" if rows.loc[last, "target"] == "M" else "M"
+    elif what == "fold":
+        rows.loc[last, "fold"] = (rows.loc[last, "fold"] + 1) % 3
+    else:
+        rows.loc[last, "subject"] = "somebody else"
+    with pytest.raises(VoltaError, match="each once, with the same subjects"):
+        measured(tmp_path, rows)

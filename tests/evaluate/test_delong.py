@@ -82,6 +82,63 @@ def test_its_variance_is_that_of_repeated_experiments() -> None:
     assert np.mean(variances) == pytest.approx(np.var(differences), rel=0.2)
 
 
+def test_X15_several_scans_of_a_person_against_obuchowski_term_by_term() -> None:
+    rng = np.random.default_rng(3)
+    people = np.repeat(np.arange(12), [1, 3, 2, 1, 5, 2, 1, 1, 4, 2, 3, 1])
+    positive = people % 2 == 0
+    positive[people == 5] = [True, False]  # somebody who fell ill between two scans
+    arms = [np.round(rng.normal(size=len(people)) + positive, 1) for _ in range(2)]
+    aucs, covariance = delong(positive, arms, people)
+    wanted, _ = by_definition(positive.tolist(), [a.tolist() for a in arms])
+    assert np.allclose(aucs, wanted, atol=1e-12)
+    ones, zeros = np.flatnonzero(positive), np.flatnonzero(~positive)
+    m, n, everybody = len(ones), len(zeros), sorted(set(people.tolist()))
+    with_one = len({people[i] for i in ones})
+    with_zero = len({people[j] for j in zeros})
+    x = [
+        [sum(np.mean([psi(a[i], a[j]) for j in zeros]) - t for i in ones if people[i] == p)
+         for p in everybody]
+        for a, t in zip(arms, wanted, strict=True)
+    ]  # fmt: skip
+    y = [
+        [sum(np.mean([psi(a[i], a[j]) for i in ones]) - t for j in zeros if people[j] == p)
+         for p in everybody]
+        for a, t in zip(arms, wanted, strict=True)
+    ]  # fmt: skip
+    total = len(everybody)
+    for r in range(2):
+        for c in range(2):
+            s10 = (
+                with_one
+                / ((with_one - 1) * m)
+                * sum(a * b for a, b in zip(x[r], x[c], strict=True))
+            )
+            s01 = (
+                with_zero
+                / ((with_zero - 1) * n)
+                * sum(a * b for a, b in zip(y[r], y[c], strict=True))
+            )
+            s11 = (
+                total
+                / (total - 1)
+                * sum(a * b + d * e for a, b, d, e in zip(x[r], y[c], y[r], x[c], strict=True))
+            )
+            assert covariance[r, c] == pytest.approx(s10 / m + s01 / n + s11 / (m * n), abs=1e-12)
+
+
+def test_copies_of_a_scan_add_no_certainty() -> None:
+    """The variance of people measured eight times, each time alike, is that of people."""
+    rng = np.random.default_rng(4)
+    positive = np.arange(40) < 15
+    first, second = (rng.normal(size=40) + positive for _ in range(2))
+    once = delong_test(positive, first, second)
+    eight = [np.repeat(v, 8) for v in (positive, first, second, np.arange(40))]
+    often = delong_test(*eight)
+    assert often == pytest.approx(once, rel=0.05)  # sample variances over 15 and 25, with k/(k-1)
+    alone = delong_test(*eight[:3])
+    assert abs(alone[1]) > 2.5 * abs(once[1])  # taken as 320 people: eight times the certainty
+
+
 def test_seeds_are_averaged_before_anything_else() -> None:
     rng = np.random.default_rng(1)
     positive = np.arange(20) < 8

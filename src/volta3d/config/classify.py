@@ -71,6 +71,12 @@ class ClassifyConfig(Config):
             raise ValueError("a fraction is given twice")
         return self
 
+    @model_validator(mode="after")
+    def _patience(self) -> Self:
+        if self.patience and self.epoch == "last":
+            raise ValueError("patience stops at the best epoch of inner validation: epoch=inner")
+        return self
+
     def science(self) -> dict[str, Any]:
         """What two calls on one run folder must share; fractions, seeds and arms may be added."""
         content = self.content()

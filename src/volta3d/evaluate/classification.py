@@ -89,10 +89,17 @@ def evaluate_predictions(
         ``calibration``, and the name and hash of the file all of it comes from.
 
     Raises:
-        VoltaError: no such file, a damaged one, or arms that were tested on different scans.
+        VoltaError: no such file, a damaged one, one of inner validation, or arms that were tested
+            on different scans.
     """
     file = source if source.is_file() else source / PREDICTIONS
     table, about = read_predictions(file)
+    if about.get("part", "test") != "test":
+        raise VoltaError(
+            "These are the scores that epoch and threshold were chosen on, not a result",
+            where=file,
+            fix=f"Evaluate {PREDICTIONS}",
+        )
     labels = list(about["labels"])
     answers = collect(table, labels)
     subjects = answers[0].subjects
@@ -118,7 +125,10 @@ def evaluate_predictions(
     }
     if labels:
         found["calibration"] = [
-            {"arm": a.arm, "fraction": a.fraction, "curve": calibration_curve(_stacked(a))}
+            {
+                **{"arm": a.arm, "fraction": a.fraction, **origin},
+                "curve": calibration_curve(_stacked(a)),
+            }
             for a in answers
         ]
     plain: dict[str, Any] = _plain(found)
@@ -130,19 +140,22 @@ def collect(table: pd.DataFrame, labels: Sequence[str]) -> list[Answers]:
     """The table as arrays, the same scans in the same order for every arm, fraction and seed.
 
     Raises:
-        VoltaError: they are not the same scans, or a target is no class.
+        VoltaError: they are not the same scans with the same subjects, targets and folds, each
+            once, or a target is no class.
     """
     found: list[Answers] = []
-    reference: list[str] | None = None
+    reference: list[tuple[object, ...]] | None = None
     for (arm, fraction), own in table.groupby(["arm", "fraction"], sort=False):
         seeds = []
         for _, one in own.groupby("seed"):
             ordered = one.sort_values("scan_id", kind="stable")
-            ids = [str(s) for s in ordered["scan_id"]]
-            reference = reference or ids
-            if ids != reference:
+            asked = ordered[["scan_id", "subject", "target", "fold"]]
+            told = [tuple(row) for row in asked.itertuples(index=False)]
+            reference = reference or told
+            if told != reference or ordered["scan_id"].duplicated().any():
                 raise VoltaError(
-                    "Arms, fractions or seeds were not tested on the same scans, each once",
+                    "Arms, fractions or seeds were not tested on the same scans, each once, with "
+                    "the same subjects, targets and folds",
                     where=f"{arm}, fraction {fraction:g}",
                     fix="Run volta3d classify with --resume to complete the grid",
                 )
@@ -236,12 +249,11 @@ def _pair(a: Answers, b: Answers, labels: Sequence[str], weights: np.ndarray) ->
         row["p"] = signed_rank(errors[0], errors[1])
     elif len(labels) == 2:
         measure = pooled_auroc
-        positive = per_subject(a.subjects, a.seeds[0].values) > 0
-        scores = [
-            per_subject(x.subjects, np.stack([t.scores[:, 1] for t in x.seeds])) for x in (a, b)
-        ]
-        _, z, p = delong_test(positive, scores[0], scores[1])
-        row |= {"metric": "AUROC pooled", "test": "DeLong", "z": z, "p": p}
+        scores = [np.stack([t.scores[:, 1] for t in x.seeds]) for x in (a, b)]
+        _, z, p = delong_test(a.seeds[0].values > 0, scores[0], scores[1], a.subjects)
+        repeated = len(np.unique(a.subjects)) < len(a.subjects)
+        test = "DeLong, scans clustered by subject" if repeated else "DeLong"
+        row |= {"metric": "AUROC pooled", "test": test, "z": z, "p": p}
     else:
         measure = fold_auroc
         row |= {"metric": "AUROC", "test": "bootstrap over subjects"}

@@ -62,7 +62,7 @@ def render(metrics: Mapping[str, Any]) -> str:
     text = [what + (", SYNTHETIC scans" if metrics.get("synthetic") else ""), *_aligned(lines)]
     undefined = sum(r["folds_undefined"] for r in rows if r["metric"] == main)
     if undefined:
-        text.append(f"{main} is undefined in {undefined} folds: they hold one class")
+        text.append(f"{main} is undefined in {undefined} folds: they lack a class")
     if metrics.get("incomplete"):
         text.append(f"Not finished, so not shown: {'; '.join(metrics['incomplete'])}")
     for arm, declared in metrics.get("arms", {}).items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ import torch
 import yaml
 
 from volta3d.cohort.contract import Contract
-from volta3d.cohort.store import Cohort
+from volta3d.cohort.store import Cohort, write_cohort
 from volta3d.config import ClassifyConfig, load_classify
 from volta3d.downstream.classification.classify import ClassifyResult, classify, make_splits
 from volta3d.downstream.classification.contestants import resolve
@@ -152,7 +153,7 @@ def test_L4_poisoned_test_labels_change_nothing_before_evaluation(
     poisoned = labelled.values.copy()
     test = labelled.where(splits.part(0).test)
     poisoned[test] = 1 - poisoned[test]
-    contestants = {c.name: c for c in resolve(arms, signal_cohort, config)}
+    contestants = {c.name: c for c in resolve(arms, signal_cohort, config, labelled.rows)}
     records = []
     for name, values in (("clean", labelled.values), ("poisoned", poisoned)):
         worker = Worker(
@@ -344,7 +345,51 @@ def test_an_encoder_that_wants_other_scans_is_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_cohort_without_volumes_cannot_have_a_volume_arm(cohort: Cohort, tmp_path: Path) -> None:
-    config = load_classify("small", ["folds=3", "conflicts=drop", "task=regression"])
-    with pytest.raises(UsageError, match="too few"):
-        classify(cohort.path, "age", ["v=volume"], tmp_path / "run", config)
+def with_participants(cohort: Cohort, folder: Path, **columns: Any) -> Cohort:
+    """A copy with other columns in participants.tsv."""
+    people = cohort.participants.assign(**columns)
+    volumes = [cohort.volume(i) for i in range(len(cohort))]
+    return write_cohort(folder, cohort.contract, volumes, people)
+
+
+def test_a_cohort_without_volumes_cannot_have_a_volume_arm(
+    signal_cohort: Cohort, arms: list[str], tmp_path: Path
+) -> None:
+    bare = with_participants(signal_cohort, tmp_path / "bare", foreground_mm3=math.nan)
+    with pytest.raises(UsageError, match="No head or brain volume"):
+        run(bare, arms[2:], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_volume_arm_goes_by_what_is_known_of_everybody_to_its_last_model(
+    signal_cohort: Cohort, tmp_path: Path
+) -> None:
+    head = signal_cohort.participants["foreground_mm3"].to_numpy(float)
+    both = with_participants(signal_cohort, tmp_path / "both", brain_mm3=head / 2)
+    some = np.where(np.arange(len(head)) == 4, math.nan, head / 2)
+    most = with_participants(signal_cohort, tmp_path / "most", brain_mm3=some)
+    columns = {}
+    for cohort in (both, most):
+        result = run(cohort, ["vol=volume"], tmp_path / f"run-{cohort.path.name}")
+        model = json.loads((result.models["vol"] / "config.json").read_text())
+        declared = yaml.safe_load((result.run / "config.yaml").read_text())["arms"]["vol"]
+        assert model["architecture"]["columns"] == declared["columns"]
+        columns[cohort.path.name] = declared["columns"], result.findings
+    assert columns["both"] == (["foreground_mm3", "brain_mm3"], ())
+    assert columns["most"][0] == ["foreground_mm3"]
+    assert columns["most"][1] == (
+        "brain_mm3 is known for 29 of 30 scans only: the volume arm goes without it",
+    )
+
+
+def test_R10_corrected_labels_are_another_experiment(
+    signal_cohort: Cohort, arms: list[str], tmp_path: Path
+) -> None:
+    table, out = tmp_path / "ages.tsv", tmp_path / "run"
+    rows = [f"{s}\t{20 + i}" for i, s in enumerate(signal_cohort.scan_ids)]
+    table.write_text("\n".join(["scan_id\tyears", *rows]))
+    run(signal_cohort, arms[3:], out, target="years", labels=table)
+    rows = [f"{s}\t{120 + i}" for i, s in enumerate(signal_cohort.scan_ids)]  # the same order
+    table.write_text("\n".join(["scan_id\tyears", *rows]))
+    with pytest.raises(CheckpointError, match="labels_hash"):
+        run(signal_cohort, arms[3:], out, target="years", labels=table, resume=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from volta3d.downstream.classification.contestants import Contestant, resolve
 from volta3d.downstream.classification.fit import Learner
 from volta3d.downstream.classification.inputs import Cubes, stemmed
 from volta3d.downstream.classification.told import Question, Told, class_weights
-from volta3d.errors import Diverged
+from volta3d.errors import ConfigError, Diverged
 from volta3d.files import content_hash
 from volta3d.pretrain.data import Scans
 
@@ -43,7 +44,7 @@ def learner(cohort: Cohort, arm: Contestant, config: ClassifyConfig, outputs: in
 
 @pytest.fixture
 def arm(signal_cohort: Cohort, encoder_folder: Path) -> Contestant:
-    return resolve([f"a={encoder_folder}"], signal_cohort, config_of())[0]
+    return resolve([f"a={encoder_folder}"], signal_cohort, config_of(), np.arange(30))[0]
 
 
 def learnt(cohort: Cohort, arm: Contestant, *settings: str, **more: Any) -> Told:
@@ -71,7 +72,7 @@ def test_patience_ends_the_training_early(signal_cohort: Cohort, arm: Contestant
 def test_F14_a_loss_that_is_no_number_names_the_scans(
     signal_cohort: Cohort, arm: Contestant
 ) -> None:
-    with pytest.raises(Diverged, match=r"NaN or infinite in epoch \d+, scans phantom_"):
+    with pytest.raises(Diverged, match=r"not finite in epoch \d+, scans phantom_"):
         learnt(signal_cohort, arm, "lr=1e30")
 
 
@@ -134,7 +135,7 @@ def test_L2_what_pretraining_saw_of_the_cohort_is_said(
     content = json.loads(config_file.read_text())
 
     def saw() -> str:
-        return resolve([f"a={encoder_folder}"], signal_cohort, config_of())[0].saw
+        return resolve([f"a={encoder_folder}"], signal_cohort, config_of(), np.arange(30))[0].saw
 
     assert saw() == "unknown"
     beside = encoder_folder.parent / "cohort.json"
@@ -145,3 +146,19 @@ def test_L2_what_pretraining_saw_of_the_cohort_is_said(
     content["facts"]["data_hash"] = content_hash([signal_cohort.hash()])
     config_file.write_text(json.dumps(content))
     assert saw() == "all of these scans, without labels"
+
+
+def test_a_loss_that_breaks_down_after_the_last_step_is_told_too(
+    signal_cohort: Cohort, arm: Contestant
+) -> None:
+    with pytest.raises(Diverged, match="inner validation is not finite in epoch 0"):
+        learnt(signal_cohort, arm, "lr=1e25", "epochs=1", "batch_size=64")
+    with pytest.raises(Diverged, match="says of the scans is not finite"):
+        nobody = np.empty(0, np.int64)
+        alone = replace(question(), inner=nobody, inner_values=VALUES[nobody])
+        learnt(signal_cohort, arm, "lr=1e25", "epochs=1", "batch_size=64", asked=alone)
+
+
+def test_patience_without_a_choice_of_epoch_is_refused() -> None:
+    with pytest.raises(ConfigError, match="epoch=inner"):
+        config_of("epoch=last", "patience=3")

@@ -120,12 +120,58 @@ def test_a_subject_with_two_labels_is_refused_or_left_out(tmp_path: Path) -> Non
     people = [f"sub-{i // 2:02d}" for i in range(12)]
     sex = ["F", "F", "F", "M"] + ["M", "M", "F", "F"] * 2
     cohort = cohort_of(tmp_path / "c", participant_id=people, sex=sex)
-    with pytest.raises(UsageError, match="sub-01 is F and M"):
+    with pytest.raises(UsageError, match=r"1 subjects have two labels; the first is F and M"):
         read_labels(cohort, "sex", config())
     found = read_labels(cohort, "sex", config(conflicts="drop"))
     assert [d["scan_id"] for d in found.dropped] == ["scan02", "scan03"]
     assert {d["reason"] for d in found.dropped} == {"two-labels"}
     assert "sub-01" not in found.subjects
+
+
+def test_L1_one_image_under_two_names_has_one_label(tmp_path: Path) -> None:
+    sex = ["F", "M", "F", "M", "F", "M"]
+    cohort = cohort_of(tmp_path / "c", sex=sex, source_sha256=["1", "1", "2", "3", "4", "5"])
+    with pytest.raises(UsageError, match="two labels"):
+        read_labels(cohort, "sex", config())
+    found = read_labels(cohort, "sex", config(conflicts="drop"))
+    assert [d["scan_id"] for d in found.dropped] == ["scan00", "scan01"]
+
+
+def test_L1_an_id_of_two_data_sets_is_two_people_unless_it_says_more(tmp_path: Path) -> None:
+    cohort = cohort_of(
+        tmp_path / "c",
+        participant_id=["sub-01", "sub-01", "sub-02", "002_S_0295", "sub-ADNI002S0295", "sub-03"],
+        dataset=["a", "b", "a", "ADNI", "HarP", "b"],
+        sex=["F", "M", "M", "F", "F", "M"],
+    )
+    found = read_labels(cohort, "sex", config())
+    assert found.subjects[:3] == ("a:sub-01", "b:sub-01", "sub-02")
+    assert found.subjects[3] == found.subjects[4] == "002_s_0295"
+    assert found.findings == (
+        "1 ids occur in several data sets, the first sub-01: taken as different people",
+        "1 people are in several data sets, the first 002_s_0295: each is one subject",
+    )
+
+
+def test_a_table_of_one_s_own_says_which_of_two_people_it_means(tmp_path: Path) -> None:
+    people, sets = ["01", "01", "02", "03", "04", "05"], ["a", "b", "a", "a", "b", "b"]
+    cohort = cohort_of(tmp_path / "c", participant_id=people, dataset=sets)
+    table = tmp_path / "labels.tsv"
+    rows = [f"{p}\t{d}\t{'FM'[i % 2]}" for i, (p, d) in enumerate(zip(people, sets, strict=True))]
+    table.write_text("\n".join(["participant_id\tdataset\tgroup", *rows]))
+    found = read_labels(cohort, "group", config(), table)
+    assert found.values.tolist() == [0, 1, 0, 1, 0, 1]
+    table.write_text("participant_id\tgroup\n01\tF\n02\tM\n")
+    with pytest.raises(UsageError, match="several people of the cohort have that id"):
+        read_labels(cohort, "group", config(), table)
+
+
+def test_a_table_about_other_scans_shows_an_id_of_each_side(tmp_path: Path) -> None:
+    cohort = cohort_of(tmp_path / "c", sex=["F", "M"] * 3)
+    table = tmp_path / "labels.csv"
+    table.write_text("participant_id,group\nX-1,F\nX-2,M\n")
+    with pytest.raises(UsageError, match="participant_id is X-1, the cohort's is sub-00"):
+        read_labels(cohort, "group", config(), table)
 
 
 def test_a_subject_s_number_may_change_between_sessions(tmp_path: Path) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from volta3d.cohort.store import Cohort
 from volta3d.config import ClassifyConfig
-from volta3d.downstream.classification.contestants import resolve
+from volta3d.downstream.classification.contestants import resolve, unused_volumes
 from volta3d.downstream.classification.folder import CONFIG, describe, gather
 from volta3d.downstream.classification.labels import Labelled, read_labels
 from volta3d.downstream.classification.trial import Trial, Worker
@@ -84,7 +84,9 @@ def classify(
     run, opened = Path(out), Cohort.open(Path(cohort))
     table = Path(labels) if labels is not None else None
     labelled = read_labels(opened, target, config, table)
-    contestants = resolve(arms, opened, config)
+    contestants = resolve(arms, opened, config, labelled.rows)
+    unused = unused_volumes(contestants, opened, labelled.rows)
+    labelled = replace(labelled, findings=(*labelled.findings, *unused))
     splits = make_splits(labelled, opened, config)
     grid = trials([c.name for c in contestants], config)
     device = _device(config.device)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from volta3d.cohort.store import Cohort
 from volta3d.config import ClassifyConfig, ModelConfig, build, load_pretrain
 from volta3d.downstream.arms import ENCODER, Arm, parse_arms
@@ -16,6 +18,7 @@ from volta3d.randomness import derived_seed
 
 WORDS = ("scratch", "swin", "volume")
 USES = ("linear",)
+VOLUMES = ("foreground_mm3", "brain_mm3")
 HOWS = ("frozen", "last", "full")
 Kind = Literal["vit", "swin", "linear", "volume"]
 
@@ -34,6 +37,7 @@ class Contestant:
         head: what stands before the linear layer; statistics of features that are about to be
             learnt anew mean nothing, so what starts from scratch has the plain one.
         saw: what pretraining saw of this cohort.
+        columns: the measured volumes that ``volume`` goes by.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Contestant:
     downsample: int = 1
     head: str = "layernorm"
     saw: str = "none"
+    columns: tuple[str, ...] = ()
 
     def declared(self) -> dict[str, Any]:
         """All that sets this arm apart, as plain JSON types."""
@@ -58,6 +63,7 @@ class Contestant:
             "downsample": self.downsample,
             "head": self.head,
             "pretraining_saw": self.saw,
+            "columns": list(self.columns),
         }
 
     def network(self, config: ClassifyConfig, outputs: int, seed: int) -> Classifier:
@@ -88,14 +94,23 @@ class Contestant:
         )
 
 
-def resolve(texts: Sequence[str], cohort: Cohort, config: ClassifyConfig) -> list[Contestant]:
+def resolve(
+    texts: Sequence[str], cohort: Cohort, config: ClassifyConfig, rows: np.ndarray
+) -> list[Contestant]:
     """The arms of a command line, checked against the cohort.
 
     ``scratch`` and ``swin`` take architecture and input from the first encoder among the arms, so
     that nothing but the weights differs; ``scratch:PRESET`` takes those of a preset.
 
+    Args:
+        texts: each ``NAME=SPEC``.
+        cohort: the scans.
+        config: of the run.
+        rows: [n] the cohort's index of each labelled scan.
+
     Raises:
-        UsageError: not an arm, or ``scratch`` without anything to be identical to.
+        UsageError: not an arm, ``scratch`` without anything to be identical to, or ``volume`` where
+            no volume is known for every labelled scan.
         EncoderError: an encoder is damaged or contradicts the cohort.
         CohortError: the cohort's cubes are too small for a preset.
     """
@@ -111,13 +126,50 @@ def resolve(texts: Sequence[str], cohort: Cohort, config: ClassifyConfig) -> lis
         elif arm.kind == "scratch" and arm.source:
             found[arm.name] = _of_preset(arm, cohort)
         elif arm.kind == "volume":
-            found[arm.name] = Contestant(arm.name, "volume", "volume")
+            columns = volume_columns(cohort, rows)
+            found[arm.name] = Contestant(arm.name, "volume", "volume", columns=columns)
     like = next((c for c in found.values() if c.kind == "vit"), None)
     like = like or next((c for c in found.values() if c.kind == "linear"), None)
     for arm in arms:
         if arm.name not in found:
             found[arm.name] = _like(arm, like, cohort, config)
     return [found[arm.name] for arm in arms]
+
+
+def volume_columns(cohort: Cohort, rows: np.ndarray) -> tuple[str, ...]:
+    """The measured volumes that are known for every labelled scan.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = tuple(c for c in VOLUMES if _known(cohort, rows, c).all())
+    if not found:
+        raise UsageError(
+            "No head or brain volume is known for all labelled scans",
+            where="volume",
+            fix="Leave the volume arm out, or prepare the cohort again",
+        )
+    return found
+
+
+def unused_volumes(
+    contestants: Sequence[Contestant], cohort: Cohort, rows: np.ndarray
+) -> list[str]:
+    """A sentence for each volume that is known for some labelled scans only, and so is not used."""
+    if not any(c.kind == "volume" for c in contestants):
+        return []
+    known = {c: int(_known(cohort, rows, c).sum()) for c in VOLUMES}
+    return [
+        f"{column} is known for {count} of {len(rows)} scans only: the volume arm goes without it"
+        for column, count in known.items()
+        if 0 < count < len(rows)
+    ]
+
+
+def _known(cohort: Cohort, rows: np.ndarray, column: str) -> np.ndarray:
+    values = cohort.participants.iloc[rows][column].to_numpy(np.float64)
+    known: np.ndarray = np.isfinite(values) & (values > 0)
+    return known
 
 
 def _of_encoder(

@@ -59,7 +59,7 @@ class Learner:
         """Train, choose the epoch on inner validation, predict inner and test.
 
         Raises:
-            Diverged: the loss became NaN or infinite.
+            Diverged: a loss or a score is NaN or infinite.
         """
         network, config, q = self.network, self.config, question
         if not q.classes:  # numbers are learnt in units of their deviation
@@ -77,6 +77,8 @@ class Learner:
         for epoch in range(config.epochs):
             loss = self._epoch(q, targets, weights, optimizer, epoch)
             inner = self._inner_loss(q, weights)
+            if inner is not None and not math.isfinite(inner):
+                raise _diverged(f"The loss on inner validation is not finite in epoch {epoch}")
             history.append({"epoch": epoch, "loss": loss, "inner_loss": inner})
             if notify is not None:
                 notify(epoch + 1)
@@ -99,8 +101,14 @@ class Learner:
         )
 
     def predict(self, positions: np.ndarray, classes: int) -> np.ndarray:
-        """Class probabilities [k, C], or numbers [k, 1], of some labelled scans."""
+        """Class probabilities [k, C], or numbers [k, 1], of some labelled scans.
+
+        Raises:
+            Diverged: they are not finite.
+        """
         logits = self._logits(positions).double()
+        if not bool(torch.isfinite(logits).all()):
+            raise _diverged("What the network says of the scans is not finite")
         if classes:
             return logits.softmax(1).cpu().numpy()
         numbers: np.ndarray = (logits * self.deviation + self.mean).cpu().numpy()
@@ -127,9 +135,8 @@ class Learner:
             value = float(loss.detach())
             if not math.isfinite(value):
                 names = [self.cubes.scans.scan_ids[self.rows[i]] for i in q.train[part]]
-                raise Diverged(
-                    f"The loss became NaN or infinite in epoch {epoch}, scans {', '.join(names)}",
-                    fix="Look at these scans, or lower lr, or use --set precision=fp32",
+                raise _diverged(
+                    f"The loss is not finite in epoch {epoch}, scans {', '.join(names)}"
                 )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -204,3 +211,7 @@ def _loss(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
     if targets.dtype == torch.int64:
         return functional.cross_entropy(logits, targets, weight=weights)
     return functional.mse_loss(logits[:, 0], targets)
+
+
+def _diverged(what: str) -> Diverged:
+    return Diverged(what, fix="Lower lr, look at the scans, or use --set precision=fp32")

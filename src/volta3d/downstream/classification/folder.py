@@ -53,9 +53,9 @@ def gather(run: Path, ledger: Ledger, labelled: Labelled, splits: Splits, cohort
         "settings": content["settings"],
         "software": f"volta3d {__version__}",
     }
-    write_predictions(run / PREDICTIONS, table_of(tested, labelled, "test"), about)
-    if any(r["inner"]["scan_id"] for r in tested):
-        write_predictions(run / INNER, table_of(tested, labelled, "inner"), about)
+    for part, file in (("test", PREDICTIONS), ("inner", INNER)):
+        if any(r[part]["scan_id"] for r in tested):
+            write_predictions(run / file, table_of(tested, labelled, part), {**about, "part": part})
     for arm in arms:
         lines = [
             json.dumps({"kind": "epoch", **keys, **entry}, allow_nan=False)
@@ -96,6 +96,7 @@ def describe(
         "kind": labelled.kind,
         "labels": list(labelled.labels),
         "cohort": {"hash": cohort.hash(), "scans": len(cohort), "labelled": len(labelled.rows)},
+        "labels_hash": labelled.hash,
         "folds_hash": splits.hash,
         "arms": declared,
         "settings": config.content(),
@@ -117,7 +118,7 @@ def _same(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
         CheckpointError: it does.
     """
     differs = []
-    for key in ("target", "kind", "labels", "cohort", "folds_hash"):
+    for key in ("target", "kind", "labels", "cohort", "labels_hash", "folds_hash"):
         if before.get(key) != now[key]:
             differs.append(f"{key}: {before.get(key)} -> {now[key]}")
     stated, wanted = before.get("settings", {}), now["settings"]

@@ -12,8 +12,10 @@ import numpy as np
 
 from volta3d.cohort.store import Cohort
 from volta3d.config import ClassifyConfig
-from volta3d.downstream.classification.label_table import own_table
+from volta3d.downstream.classification.label_table import no_row_matches, own_table
+from volta3d.downstream.subjects import subjects_of
 from volta3d.errors import UsageError, nearest
+from volta3d.files import content_hash
 from volta3d.prepare.tables import MISSING
 from volta3d.pretrain.quickprobe import Target
 
@@ -53,8 +55,13 @@ class Labelled:
         """Whether values are classes."""
         return self.kind == "classification"
 
+    @property
+    def hash(self) -> str:
+        """A short hash of who has which label."""
+        return content_hash([self.scan_ids, self.subjects, self.values.tolist()])
+
     def by_subject(self) -> dict[str, float]:
-        """Each subject's class (the lowest, should they differ) or mean number."""
+        """Each subject's class (they agree, see ``read_labels``) or mean number."""
         found: dict[str, list[float]] = {}
         for subject, value in zip(self.subjects, self.values, strict=True):
             found.setdefault(subject, []).append(float(value))
@@ -92,6 +99,8 @@ def read_labels(
         if not text and row not in dropped:
             dropped[row] = ("no-label", f"No {target} is known for it")
     known = [row for row, text in enumerate(texts) if text]
+    if not known and table is not None and len(dropped) == len(people):
+        raise no_row_matches(table, people)
     kind = _kind([texts[row] for row in known], given, config, target)
     if kind == "classification":
         labels = _classes([texts[row] for row in known], config, target)
@@ -100,7 +109,8 @@ def read_labels(
                 dropped[row] = ("other-class", f"Its {target} is {texts[row]}")
         known = [row for row in known if texts[row] in labels]
         values = [float(labels.index(texts[row])) for row in known]
-        known, values, clash = _consistent(known, values, people, labels, config)
+        own = [subjects[row] for row in known]
+        known, values, clash = _consistent(known, values, own, labels, config)
         dropped |= clash
     else:
         labels = ()
@@ -121,30 +131,6 @@ def read_labels(
     )
     _enough(found, config.folds)
     return found
-
-
-def subjects_of(people: Any) -> tuple[list[str], list[str]]:
-    """The subject of each scan, and what was noticed.
-
-    Ids are compared without their case. People who share an identical file are one subject, so
-    that no copy of a scan is tested by a model that trained on it.
-    """
-    names = [str(p).casefold() for p in people["participant_id"]]
-    parent = {name: name for name in names}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
-
-    first: dict[str, str] = {}
-    findings = []
-    for name, digest in zip(names, people["source_sha256"].astype(str), strict=True):
-        if digest and root(first.setdefault(digest, name)) != root(name):
-            findings.append(f"{first[digest]} and {name} share an image: taken as one subject")
-            low, high = sorted((root(first[digest]), root(name)))
-            parent[high] = low
-    return [root(name) for name in names], findings
 
 
 def _column(people: Any, target: str) -> list[Any]:
@@ -230,31 +216,27 @@ def _classes(texts: Sequence[str], config: ClassifyConfig, target: str) -> tuple
 def _consistent(
     known: list[int],
     values: list[float],
-    people: Any,
+    subjects: Sequence[str],
     labels: Sequence[str],
     config: ClassifyConfig,
 ) -> tuple[list[int], list[float], dict[int, tuple[str, str]]]:
     """Subjects with two labels refused, or their scans left out and recorded."""
-    own = [
-        (str(people["dataset"].iloc[r]), str(people["participant_id"].iloc[r]).casefold())
-        for r in known
-    ]
-    seen: dict[tuple[str, str], set[float]] = {}
-    for key, value in zip(own, values, strict=True):
-        seen.setdefault(key, set()).add(value)
-    torn = {key for key, found in seen.items() if len(found) > 1}
+    seen: dict[str, set[float]] = {}
+    for subject, value in zip(subjects, values, strict=True):
+        seen.setdefault(subject, set()).add(value)
+    torn = {subject for subject, found in seen.items() if len(found) > 1}
     if torn and config.conflicts == "refuse":
-        key = min(torn)
-        names = " and ".join(labels[int(v)] for v in sorted(seen[key]))
+        first = min(torn)
+        names = " and ".join(labels[int(v)] for v in sorted(seen[first]))
         raise UsageError(
-            f"{len(torn)} subjects have two labels; {key[1]} is {names}",
-            where=key[0] or key[1],
+            f"{len(torn)} subjects have two labels; the first is {names}",
+            where=first,
             fix="Correct the table, or leave such subjects out with --set conflicts=drop",
         )
     clash = {
         row: ("two-labels", "Its subject has scans with different labels")
-        for row, key in zip(known, own, strict=True)
-        if key in torn
+        for row, subject in zip(known, subjects, strict=True)
+        if subject in torn
     }
     kept = [(r, v) for r, v in zip(known, values, strict=True) if r not in clash]
     return [r for r, _ in kept], [v for _, v in kept], clash

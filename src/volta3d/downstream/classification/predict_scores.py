@@ -76,9 +76,11 @@ def predict_scores(
 def _told(fitted: FittedModel, scores: np.ndarray) -> dict[str, Any]:
     """The columns that hold what a model says of one scan."""
     labels, target = fitted.labels, fitted.config["target"]
+    names = score_columns(labels)
+    if target in (*KNOWN, *names):
+        target = f"predicted {target}"  # beside what the table says already
     if not labels:
         return {target: float(scores[0])}
-    names = score_columns(labels)
     told: dict[str, Any] = {target: labels[int(scores.argmax())]}
     threshold = fitted.config.get("threshold")
     if threshold is not None:

@@ -116,7 +116,8 @@ def _bias(attention: WindowAttention, window: tuple[int, ...]) -> Tensor:
     places: Any = attention.relative_position_index  # a buffer
     index = places[:tokens, :tokens].reshape(-1)
     table = attention.relative_position_bias_table.float().T.contiguous()  # [H, offsets]
-    return table.index_select(1, index).view(-1, *window, *window)
+    bias: Tensor = table.index_select(1, index).view(-1, *window, *window)
+    return bias
 
 
 def lean(network: nn.Module) -> nn.Module:

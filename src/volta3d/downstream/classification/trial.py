@@ -25,13 +25,9 @@ from volta3d.downstream.classification.linear import LinearLearner
 from volta3d.downstream.classification.selection import youden_threshold
 from volta3d.downstream.classification.told import Question, Told
 from volta3d.downstream.folds import FINAL, Splits
-from volta3d.errors import UsageError
 from volta3d.files import atomic_file, content_hash, sha256
 from volta3d.pretrain.data import Scans
 from volta3d.randomness import derived_seed
-
-VOLUMES = ("foreground_mm3", "brain_mm3")
-MEASURED = ("foreground_mm3",)  # what predict can measure by itself
 
 
 @dataclass(frozen=True)
@@ -152,8 +148,7 @@ class Worker:
         """The result, and all tensors of the model fitted."""
         balanced = self.config.class_weights == "balanced"
         if arm.kind == "volume":
-            columns = MEASURED if trial.fold == FINAL else VOLUMES
-            told = LinearLearner(self.volumes(columns), balanced=balanced).learn(question)
+            told = LinearLearner(self.volumes(arm), balanced=balanced).learn(question)
             return told, told.tensors
         network = arm.network(self.config, self.outputs, question.seed).to(self.device)
         cubes = self.cubes(arm, trial.seed)
@@ -176,22 +171,10 @@ class Worker:
         told = learner.learn(question, notify)
         return told, dict(network.state_dict())
 
-    def volumes(self, columns: tuple[str, ...]) -> np.ndarray:
-        """Log volumes [n, columns] that are known for every labelled scan.
-
-        Raises:
-            UsageError: not one is.
-        """
-        table = self.cohort.participants.iloc[self.labelled.rows][list(columns)]
-        found = table.to_numpy(np.float64)
-        known = (np.isfinite(found) & (found > 0)).all(axis=0)
-        if not known.any():
-            raise UsageError(
-                "No head or brain volume is known for all labelled scans",
-                where="volume",
-                fix="Leave the volume arm out, or prepare the cohort again",
-            )
-        volumes: np.ndarray = np.log(found[:, known])
+    def volumes(self, arm: Contestant) -> np.ndarray:
+        """Log volumes [n, columns] of the labelled scans."""
+        table = self.cohort.participants.iloc[self.labelled.rows][list(arm.columns)]
+        volumes: np.ndarray = np.log(table.to_numpy(np.float64))
         return volumes
 
     def cubes(self, arm: Contestant, seed: int) -> Cubes:
@@ -265,7 +248,7 @@ class Worker:
             **{k: v for k, v in told.facts.items() if k in ("mean", "deviation")},
         }
         if arm.kind == "volume":
-            architecture["columns"] = list(MEASURED)
+            architecture["columns"] = list(arm.columns)
         save_fitted(
             self.run / "arms" / arm.name / "model",
             content={
