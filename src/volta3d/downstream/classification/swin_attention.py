@@ -100,8 +100,8 @@ class LeanSwinBlock(SwinTransformerBlock):
         k, v = (_by_head(part, groups.keys, heads) for part in seen.split(channels, -1))
         attended = _Attend.apply(q, k, v, _bias(attention, window), groups)
         joined = attended.permute(1, 2, 0, 3).flatten(2).index_select(1, groups.places)
-        projected: Tensor = attention.proj_drop(attention.proj(joined))
-        return projected.view(x.shape)
+        projected: Tensor = attention.proj_drop(attention.proj(joined)).view(x.shape)
+        return projected
 
 
 def _by_head(tokens: Tensor, order: Tensor, heads: int) -> Tensor:
