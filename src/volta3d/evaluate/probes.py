@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from volta3d.cohort.store import Cohort
+from volta3d.cohort.subjects import subjects_of
 from volta3d.downstream.embed import Progress, embed, features_of
 from volta3d.downstream.encoder import load_encoder, random_encoder
 from volta3d.errors import UsageError
@@ -236,6 +237,7 @@ def _questions(participants: pd.DataFrame, targets: Sequence[str] | None) -> lis
         UsageError: a column is missing or holds too little; or none can be asked.
     """
     found = []
+    subjects = np.array(subjects_of(participants)[0])
     for column in targets if targets is not None else DEFAULT_TARGETS:
         if column not in participants:
             if targets is None:
@@ -246,7 +248,7 @@ def _questions(participants: pd.DataFrame, targets: Sequence[str] | None) -> lis
                 fix=f"Choose among {', '.join(map(str, participants.columns))}",
             )
         read = Target.read(participants[column].to_numpy(object))
-        groups = participants["participant_id"].to_numpy(object)[read.known].astype(str)
+        groups = subjects[read.known]
         if read.usable and len(np.unique(groups)) >= FOLDS:
             found.append(Question(column, read.known, read.values, groups, len(read.classes)))
         elif targets is not None:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from volta3d.cohort.subjects import subjects_of
 from volta3d.config import PretrainConfig
 from volta3d.errors import ConfigError, Diverged, nearest
 from volta3d.files import atomic_file
@@ -133,7 +134,7 @@ class Monitor:
 
     def _probe(self, token: Tensor, mean: Tensor) -> dict[str, Any]:
         table = self.scans.participants.iloc[self.indices]
-        target, groups = table[self.column].to_numpy(), table["participant_id"].to_numpy()
+        target, groups = table[self.column].to_numpy(), subjects_of(table)[0]
         return {
             "column": self.column,
             "token": quick_probe(token.numpy(), target, groups, seed=self.config.seed),
@@ -142,7 +143,7 @@ class Monitor:
 
     def _knn(self, token: Tensor, mean: Tensor) -> dict[str, Any]:
         table = self.scans.participants.iloc[self.indices]
-        target, groups = table[self.column].to_numpy(), table["participant_id"].to_numpy()
+        target, groups = table[self.column].to_numpy(), subjects_of(table)[0]
         data_sets = table["dataset"].to_numpy()
         return {
             "column": self.column,

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from volta3d.cohort.store import Cohort
+from volta3d.cohort.subjects import subjects_of
 from volta3d.config import ClassifyConfig
 from volta3d.downstream.classification.label_table import no_row_matches, own_table
-from volta3d.downstream.subjects import subjects_of
 from volta3d.errors import UsageError, nearest
 from volta3d.files import content_hash
 from volta3d.prepare.tables import MISSING

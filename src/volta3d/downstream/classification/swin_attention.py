@@ -106,7 +106,7 @@ class LeanSwinBlock(SwinTransformerBlock):
 
 def _by_head(tokens: Tensor, order: Tensor, heads: int) -> Tensor:
     """Tokens [B, T, C] in that order of K, by head in fp32: [H, B, K, D]."""
-    taken = tokens.index_select(1, order).unflatten(2, (heads, -1))
+    taken: Tensor = tokens.index_select(1, order).unflatten(2, (heads, -1))
     return taken.permute(2, 0, 1, 3).float().contiguous()
 
 
