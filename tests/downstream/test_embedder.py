@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from nilearn.image import new_img_like
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GridSearchCV, LeaveOneOut, cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -119,6 +124,162 @@ def test_a_scan_that_cannot_be_prepared_raises_or_is_a_row_of_nan(
             Embedder(encoder_folder).fit_transform([files[0], bad])
         told = Embedder(encoder_folder, refused="nan").fit_transform([bad, files[0]])
         assert np.isnan(told[0]).all() and np.isfinite(told[1]).all()
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    path = tmp_path / "broken.nii.gz"
+    path.write_bytes(b"no scan")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["token", "concat", "regions"])
+def test_with_every_scan_refused_the_width_is_known(
+    encoder_folder: Path, broken: Path, kind: Any
+) -> None:
+    embedder = Embedder(encoder_folder, features=kind, refused="nan").fit([])
+    told = embedder.transform([broken, broken])
+    assert told.shape == (2, len(embedder.get_feature_names_out())) and np.isnan(told).all()
+    assert told.dtype == np.float32
+
+
+def test_leave_one_out_goes_through_a_refused_scan(
+    encoder_folder: Path, files: list[Path], broken: Path
+) -> None:
+    scans = [*files[:5], broken]
+    embedder = Embedder(encoder_folder, refused="nan")
+    model = make_pipeline(embedder, SimpleImputer(), StandardScaler(), LogisticRegression())
+    told = cross_val_predict(model, scans, [0, 1] * 3, cv=LeaveOneOut())
+    before = embedder.fit_transform(scans)
+    assert np.array_equal(told, cross_val_predict(model[1:], before, [0, 1] * 3, cv=LeaveOneOut()))
+
+
+def test_whatever_a_sample_lacks_it_raises_or_is_a_row_of_nan(
+    encoder_folder: Path, files: list[Path], cohort: Cohort, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("no scan")
+    cube = cohort.volume(0).copy()
+    cube[3, 4, 5] = np.inf
+    bad = [tmp_path / "empty", str(tmp_path / "notes.txt"), cube, None, "", float("nan"), pd.NA]
+    words = ["No scans found", "No scans found", "NaN or infinity", *["missing value"] * 4]
+    for sample, word in zip(bad, words, strict=True):
+        with pytest.raises(VoltaError, match=word):
+            Embedder(encoder_folder).fit_transform([files[0], sample])
+    told = Embedder(encoder_folder, refused="nan").fit_transform([*bad, files[0]])
+    assert np.isnan(told[:-1]).all() and np.isfinite(told[-1]).all()
+
+
+def test_one_column_is_a_list_of_scans(
+    encoder_folder: Path, files: list[Path], cohort: Cohort
+) -> None:
+    embedder = Embedder(encoder_folder, refused="nan").fit([])
+    names = [str(f) for f in files[:3]]
+    wanted = embedder.transform(names)
+    table = pd.DataFrame({"path": names, "age": [1.0, 2, 3], "sex": ["F", "M", "F"]})
+    columns: list[Any] = [
+        table["path"], table[["path"]], table[["path"]].to_numpy(), np.array(names),
+        np.array(files[:3], object)[:, None], [[n] for n in names], [(f,) for f in files[:3]],
+    ]  # fmt: skip
+    for column in columns:
+        assert np.array_equal(embedder.transform(column), wanted)
+    gap = np.array([[names[0]], [np.nan], [None]], object)
+    for column in (gap, pd.DataFrame(gap)):
+        assert np.isnan(embedder.transform(column)[:, 0]).tolist() == [False, True, True]
+    images = [[nib.load(files[0])], [nib.load(files[1])]]
+    assert np.allclose(embedder.transform(images), wanted[:2], atol=1e-5)
+    for several in (table, table[["path", "sex"]].to_numpy(), [[names[0], names[1]]]):
+        with pytest.raises(UsageError, match=r"one column of scans, not [23]"):
+            embedder.transform(several)
+    with pytest.raises(UsageError, match="Neither a path, an image nor"):
+        embedder.transform([{"path": names[0]}])
+    assert np.isfinite(embedder.transform([cohort.volume(0).tolist()])).all()  # a cube in lists
+
+
+def test_a_column_transformer_mixes_scans_with_numbers(
+    encoder_folder: Path, files: list[Path]
+) -> None:
+    table = pd.DataFrame({"path": [str(f) for f in files], "age": np.arange(8.0)})
+    wanted = Embedder(encoder_folder).fit_transform(files)
+    for column in (["path"], "path"):
+        mixed = ColumnTransformer(
+            [("scan", Embedder(encoder_folder), column), ("age", StandardScaler(), ["age"])]
+        )
+        assert np.allclose(mixed.fit_transform(table)[:, :-1], wanted)
+        assert mixed.get_feature_names_out()[0] == "scan__token_000"
+    model = make_pipeline(mixed, LogisticRegression())
+    assert cross_val_score(model, table, [0, 1] * 4, cv=2).shape == (2,)
+
+
+def test_it_is_pickled_with_its_weights(encoder_folder: Path, files: list[Path]) -> None:
+    embedder = Embedder(encoder_folder).fit([])
+    twin = pickle.loads(pickle.dumps(embedder))
+    (encoder_folder / "config.json").unlink()  # no longer needed
+    assert np.array_equal(twin.transform(files[:2]), embedder.transform(files[:2]))
+
+
+def test_its_output_is_a_table_on_demand(
+    encoder_folder: Path, files: list[Path], broken: Path
+) -> None:
+    embedder = Embedder(encoder_folder, refused="nan").set_output(transform="pandas")
+    given = pd.DataFrame({"path": [files[0], broken]}, index=["a", "b"])
+    told = embedder.fit_transform(given)
+    assert list(told.columns) == list(embedder.get_feature_names_out())
+    assert list(told.index) == ["a", "b"] and told.isna().all(axis=1).tolist() == [False, True]
+
+
+def test_its_options_are_searched(encoder_folder: Path, files: list[Path]) -> None:
+    model = make_pipeline(Embedder(encoder_folder), StandardScaler(), LogisticRegression())
+    search = GridSearchCV(model, {"embedder__features": ["token", "mean"]}, cv=2)
+    search.fit(files, [0, 1] * 4)
+    assert search.best_params_["embedder__features"] in ("token", "mean")
+    assert len(search.predict(files)) == 8
+    for kind, score in zip(("token", "mean"), search.cv_results_["mean_test_score"], strict=True):
+        alone = cross_val_score(model.set_params(embedder__features=kind), files, [0, 1] * 4, cv=2)
+        assert score == alone.mean()
+
+
+def test_a_dicom_folder_is_a_sample(
+    encoder_folder: Path, tmp_path: Path, dicom: ModuleType
+) -> None:
+    embedder = Embedder(encoder_folder).fit([])
+    folder = dicom.write(tmp_path / "p1" / "DICOM", dicom.slices())
+    alone = embedder.transform([folder])
+    assert alone.shape == (1, 16) and np.isfinite(alone).all()
+    # what cannot be meant lies beside the scan on most disks
+    for uid, words in ((2, "AAHead_Scout"), (3, "t2_flair_sag")):
+        dicom.write(folder, dicom.slices(uid=uid, SeriesDescription=words))
+    assert np.array_equal(embedder.transform([str(folder)]), alone)
+
+
+def test_several_scans_in_one_place_are_no_sample(
+    encoder_folder: Path, files: list[Path], broken: Path, tmp_path: Path, dicom: ModuleType
+) -> None:
+    half = tmp_path / "half"
+    half.mkdir()
+    for file in (files[0], broken):
+        (half / file.name).write_bytes(file.read_bytes())
+    gap = tmp_path / "gap"  # one series is whole, another lacks slices
+    dicom.write(gap, dicom.slices(uid=1))
+    dicom.write(gap, [s for n, s in enumerate(dicom.slices(uid=2)) if n not in (7, 8)])
+    for folder in (files[0].parent, half, gap):
+        with pytest.raises(UsageError, match=r"[28] scans in one place.*Name the file"):
+            Embedder(encoder_folder).fit_transform([folder])
+    told = Embedder(encoder_folder, refused="nan").fit_transform([half, gap, files[0]])
+    assert np.isnan(told).all(axis=1).tolist() == [True, True, False]
+
+
+def test_the_reason_given_is_that_of_the_scan(
+    encoder_folder: Path, tmp_path: Path, dicom: ModuleType
+) -> None:
+    flat = np.zeros(dicom.SHAPE, np.int16)
+    dicom.write(tmp_path / "in", dicom.slices(uid=1, SeriesDescription="AAHead_Scout"))
+    with pytest.raises(VoltaError, match="A localiser"):
+        Embedder(encoder_folder).fit_transform([tmp_path / "in"])
+    dicom.write(tmp_path / "in", dicom.slices(flat, uid=2))
+    with pytest.raises(VoltaError) as caught:
+        Embedder(encoder_folder).fit_transform([tmp_path / "in"])
+    assert "localiser" not in caught.value.what
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import nibabel as nib
@@ -18,7 +19,7 @@ from volta3d.config import load_classify
 from volta3d.downstream.classification.classify import classify
 from volta3d.downstream.classification.fitted import load_fitted, read_model_config
 from volta3d.downstream.predict import predict
-from volta3d.errors import EncoderError, VoltaError
+from volta3d.errors import CohortError, EncoderError, UsageError, VoltaError
 from volta3d.files import sha256
 
 QUICK = ["epochs=4", "folds=2", "lr=3e-3", "precision=fp32", "keep_weights=false"]
@@ -142,3 +143,47 @@ def test_not_one_usable_scan_is_an_error(models: dict[str, Path], tmp_path: Path
     with pytest.raises(VoltaError, match="None of the 1 scans"):
         predict(models["lin"], folder, tmp_path / "out")
     assert torch.is_grad_enabled()
+
+
+@pytest.fixture
+def patients(tmp_path: Path, dicom: ModuleType) -> list[Path]:
+    """Two DICOM folders of one name, as a scanner's disks have them."""
+    made = [dicom.slices(dicom.head() + n, uid=n, study=n, PatientID=f"P{n}") for n in (1, 2)]
+    return [dicom.write(tmp_path / f"p{n}" / "DICOM", m) for n, m in enumerate(made, 1)]
+
+
+def test_folders_of_one_name_are_told_as_two_scans(
+    models: dict[str, Path], scans: Path, patients: list[Path], tmp_path: Path
+) -> None:
+    told = pd.read_csv(predict(models["lin"], patients, tmp_path / "out").table, sep="\t")
+    assert list(told["scan_id"]) == ["p1_dicom", "p2_dicom"]
+    assert list(told["participant_id"]) == ["p1-dicom", "p2-dicom"]
+    files = []
+    for name, scan in (("pat1", "dark"), ("pat2", "bright")):
+        files.append(tmp_path / name / "anat" / "T1w.nii.gz")
+        files[-1].parent.mkdir(parents=True)
+        (scans / f"{scan}.nii.gz").rename(files[-1])
+    told = pd.read_csv(predict(models["lin"], files, tmp_path / "two").table, sep="\t")
+    assert list(told["scan_id"]) == ["pat1_anat_T1w", "pat2_anat_T1w"]
+    assert told["score"].nunique() == 2
+    twice = predict(models["lin"], [files[0], files[0]], tmp_path / "once")
+    assert twice.told == 1 and twice.refused == ()
+
+
+def test_a_bad_path_among_good_ones_is_refused(
+    models: dict[str, Path], patients: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("no scan")
+    (tmp_path / "empty").mkdir()
+    bad = [tmp_path / "notes.txt", tmp_path / "empty", tmp_path / "nowhere"]
+    result = predict(models["lin"], [*bad, patients[0]], tmp_path / "out")
+    assert result.told == 1
+    refused = pd.read_csv(result.refusals, sep="\t")
+    assert list(refused["source"]) == [str(path) for path in bad]
+    assert set(refused["code"]) == {"no-source"} and not refused["how_to_fix"].isna().any()
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["refused"] == 3
+    with pytest.raises(CohortError, match=r"None of the 3 paths .*No scans found.*notes\.txt"):
+        predict(models["lin"], bad, tmp_path / "none")
+    with pytest.raises(UsageError, match="Nothing to predict"):
+        predict(models["lin"], [], tmp_path / "none")
+    assert not (tmp_path / "none").exists()

@@ -52,12 +52,14 @@ def embed(
     Returns:
         One row per scan: the columns of participants.tsv, then ``token_000``… (the summariser's)
         and ``mean_000``… (of the patch tokens), float32. ``attrs["volta3d"]`` says which encoder
-        and data; ``attrs["refused"]`` lists scans that could not be prepared, with the reason.
+        and data; ``attrs["refused"]`` lists paths without a scan and scans that could not be
+        prepared, with the reason.
 
     Raises:
         EncoderError: the encoder is damaged or contradicts a cohort.
-        CohortError: a cohort is damaged, or no scan was found.
-        UsageError: an unknown device, a bad batch size, a wrong file name, or an id given twice.
+        CohortError: not one path can be used: each is missing, damaged or holds no scan.
+        UsageError: an unknown device, a bad batch size, a wrong file name, or a scan given in two
+            cohorts or in a cohort and by itself.
         VoltaError: no scan could be prepared, or the table cannot be written.
     """
     if batch_size < 1:

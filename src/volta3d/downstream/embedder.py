@@ -16,10 +16,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from volta3d.downstream.embed import _device
 from volta3d.downstream.encoder import LoadedEncoder, load_encoder
+from volta3d.downstream.samples import is_missing, samples
 from volta3d.downstream.source import Source
-from volta3d.errors import UsageError, VoltaError
+from volta3d.errors import CohortError, EncoderError, UsageError, VoltaError
 
 KINDS = ("token", "mean", "concat", "regions")
+# codes of DICOM series that are refused because they are something else, not because of a fault
+OTHER_PICTURES = {
+    "localiser", "not-t1", "not-magnitude", "derived", "secondary-capture", "rgb", "not-mr",
+    "burned-in",
+}  # fmt: skip
 
 
 class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -35,8 +41,9 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             or ``regions`` (means over a grid of 3³ regions).
         batch_size: scans at once.
         device: auto, cpu or cuda.
-        refused: what happens to a scan that cannot be prepared: ``raise``, or ``nan`` for a row
-            of NaN.
+        refused: what happens to a sample without a scan that can be used: ``raise``, or ``nan``
+            for a row of NaN. These are a missing value; a path that is missing or holds no scan, a
+            scan that cannot be prepared, or several that it may be; a cube that is not finite.
     """
 
     def __init__(
@@ -76,11 +83,15 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             X: paths of scans, images of nibabel or nilearn, or prepared cubes [D, D, D] of the
-                contract's size (an array [n, D, D, D] holds n of them); any mixture.
+                contract's size (an array [n, D, D, D] holds n of them); any mixture. Paths or
+                images may also be the one column of a DataFrame or of an array [n, 1]. A path is a
+                NIfTI file, or a folder or zip with one NIfTI scan or one T1-weighted DICOM series;
+                DICOM series that show something else may lie beside it.
 
         Raises:
-            VoltaError: a scan cannot be prepared and ``refused`` is ``raise``.
-            EncoderError: an array that is no prepared cube.
+            VoltaError: a sample has no scan that can be used, and ``refused`` is ``raise``.
+            EncoderError: a cohort of another preparation.
+            UsageError: several columns, several scans in one place, or an array that is no cube.
         """
         check_is_fitted(self)
         done: list[np.ndarray] = []
@@ -97,11 +108,11 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 waiting = []
         if waiting:
             done.append(self._embed(waiting))
-        if not done:
+        if not count:
             raise VoltaError("There is no scan to embed", fix="Give at least one that can be read")
-        told = np.concatenate(done)
-        features = np.full((count, told.shape[1]), np.nan, np.float32)
-        features[places] = told
+        features = np.full((count, len(self.get_feature_names_out())), np.nan, np.float32)
+        if done:
+            features[places] = np.concatenate(done)
         return features
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
@@ -126,17 +137,27 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _cubes(self, scans: Iterable[Any]) -> Iterator[np.ndarray | None]:
         """One prepared cube per scan, None for one refused."""
-        if isinstance(scans, str | Path) or hasattr(scans, "get_fdata"):
-            raise UsageError("Embedder takes a list of scans", fix="Write [scan]")
-        for number, scan in enumerate(scans):
-            if isinstance(scan, str | Path):
-                yield self._prepared(Path(scan), str(scan))
-            elif hasattr(scan, "get_fdata"):  # an image of nibabel or nilearn
-                yield self._image(scan, f"image {number}")
+        for number, scan in enumerate(samples(scans)):
+            cube = self._sample(scan, number)
+            if isinstance(cube, np.ndarray):
+                yield cube
+            elif self.refused == "nan":
+                yield None
             else:
-                yield self._cube(scan, number)
+                raise cube
 
-    def _image(self, image: Any, name: str) -> np.ndarray | None:
+    def _sample(self, scan: Any, number: int) -> np.ndarray | VoltaError:
+        """A prepared cube, or why there is none."""
+        if is_missing(scan):
+            fix = "Leave the sample out, or use refused='nan'"
+            return VoltaError("A missing value instead of a scan", where=f"scan {number}", fix=fix)
+        if isinstance(scan, str | Path):
+            return self._prepared(Path(scan), str(scan))
+        if hasattr(scan, "get_fdata"):  # an image of nibabel or nilearn
+            return self._image(scan, f"image {number}")
+        return self._cube(scan, f"scan {number}")
+
+    def _image(self, image: Any, name: str) -> np.ndarray | VoltaError:
         """The cube of an image in memory, checked as a file is: it becomes one for a moment."""
         with ExitStack() as stack:
             try:
@@ -150,32 +171,45 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 ) from error
             return self._prepared(file, name)
 
-    def _cube(self, scan: Any, number: int) -> np.ndarray:
-        cube = np.asarray(scan, np.float32)
+    def _cube(self, scan: Any, name: str) -> np.ndarray | VoltaError:
         size = self.loaded_.contract.size
+        try:
+            cube = np.asarray(scan, np.float32)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"Neither a path, an image nor a prepared cube: {type(scan).__name__}",
+                where=name,
+                fix="Give paths, images of nibabel, or cubes of numbers",
+            ) from error
         if cube.shape == (1, size, size, size):
             cube = cube[0]
         if cube.shape != (size, size, size):
             raise UsageError(
                 f"An array is taken for a prepared cube of {size}³ voxels, not {cube.shape}",
-                where=f"scan {number}",
+                where=name,
                 fix="Give paths or images instead: they are prepared with the encoder's contract",
             )
+        if not np.isfinite(cube).all():
+            fix = "Prepare the scan again"
+            return EncoderError("A prepared cube holds NaN or infinity", where=name, fix=fix)
         return cube
 
-    def _prepared(self, path: Path, name: str) -> np.ndarray | None:
-        """The cube of one scan: a NIfTI file, or a folder with one NIfTI or DICOM scan."""
-        refusal = {"what": "No such file", "how_to_fix": "Check the path"}
-        if path.exists():
+    def _prepared(self, path: Path, name: str) -> np.ndarray | VoltaError:
+        """The cube of the one scan that a path leads to.
+
+        A file or series that cannot be read may be the scan that is meant, so that nothing beside
+        it is taken instead; a localiser or another contrast is not.
+        """
+        try:
             source = Source.open(path, self.loaded_)
-            cubes = [volume for _, volume in source.cubes()]
-            if len(cubes) > 1:
-                raise UsageError(
-                    f"{len(cubes)} scans in one place", where=name, fix="Name each scan by itself"
-                )
-            if cubes:
-                return cubes[0]
-            refusal = source.refused[0]
-        if self.refused == "nan":
-            return None
-        raise VoltaError(refusal["what"], where=name, fix=refusal["how_to_fix"])
+            doubtful = [r for r in source.refused if r["code"] not in OTHER_PICTURES]
+            several = source.count + len(doubtful)
+            if source.count and several > 1:
+                what = f"{several} scans in one place, any of which may be meant"
+                return UsageError(what, where=name, fix="Name the file or the folder of each scan")
+            for _, volume in source.cubes():
+                return volume
+        except CohortError as error:
+            return error
+        refusal = source.refused[-1] if source.count else (doubtful or source.refused)[0]
+        return VoltaError(refusal["what"], where=name, fix=refusal["how_to_fix"])

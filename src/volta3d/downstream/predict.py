@@ -43,7 +43,9 @@ def predict(
 
     Args:
         model: a folder that ``classify`` or ``segment`` wrote, RUN/arms/NAME/model.
-        scans: scans (NIfTI or DICOM, files or folders) or prepared cohorts; several are mixed.
+        scans: scans (NIfTI or DICOM, files or folders) or, for class scores and numbers, prepared
+            cohorts; several are mixed. A file that is given twice is taken once; scans of like
+            names are told apart by the folders they are in (``raw_scans``).
         out: the folder for the results.
         device: auto, cpu or cuda.
         flips: for label maps: none, or left-right: a mirrored pass is averaged in.
@@ -51,18 +53,21 @@ def predict(
         progress: called with (done, total).
 
     Returns:
-        Where the results are. A scan that cannot be prepared is refused with the reason, and the
-        others go on.
+        Where the results are. A scan that cannot be prepared is refused with the reason, so is a
+        path that is missing or holds no scan, and the others go on.
 
     Raises:
         EncoderError: the model is damaged or contradicts a cohort.
-        CohortError: a path is missing or holds no scan.
-        UsageError: options of another kind of model.
+        CohortError: not one path can be used: each is missing, damaged or holds no scan.
+        UsageError: no scan is named, a scan is given in two cohorts or in a cohort and by itself,
+            or options of another kind of model.
         VoltaError: not one scan could be used, or the results cannot be written.
     """
     path = Path(model)
     kind = read_model_config(path)["kind"]
     given = [Path(scans)] if isinstance(scans, Path | str) else [Path(s) for s in scans]
+    if not given:
+        raise UsageError("Nothing to predict", fix="Name a scan or a folder of scans")
     if kind == "segmentation":
         from volta3d.downstream.segmentation.predict_labels import Options, predict_labels
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from volta3d.cohort.arrays import decode, encode
 from volta3d.cohort.participants import COLUMNS, complete
 from volta3d.cohort.store import CONTRACT, Cohort
 from volta3d.downstream.encoder import HasContract, check_contract
-from volta3d.errors import UsageError, VoltaError
+from volta3d.downstream.raw_scans import NO_SOURCE, find_scans, no_source, nothing_found
+from volta3d.errors import CohortError, UsageError, VoltaError
 from volta3d.prepare.extras import require_extras
 from volta3d.prepare.findings import Finding, Refused
-from volta3d.prepare.layouts import discover
 from volta3d.prepare.scan import Scan, plain
 from volta3d.prepare.source import prepare_source, source_sha256
 
@@ -29,8 +30,8 @@ class Source:
         count: scans to expect, refused ones included.
         synthetic: whether any of them is.
         cohorts: content hashes of the cohorts among them.
-        refused: scans that could not be prepared: ``source``, ``code``, ``what``, ``how_to_fix``;
-            complete once ``cubes`` is exhausted.
+        refused: paths that are no source and scans that could not be prepared: ``source``,
+            ``code``, ``what``, ``how_to_fix``; complete once ``cubes`` is exhausted.
     """
 
     cohorts: list[Cohort]
@@ -42,26 +43,28 @@ class Source:
     def open(cls, data: Path | str | Sequence[Path | str], encoder: HasContract) -> Source:
         """Find out what ``data`` is: cohort folders, scans, folders of scans, or a mixture.
 
+        What cannot be read is refused as long as there is anything else. Raw scans have ids that
+        differ, and each file is taken once (``find_scans``); the ids of cohorts stay.
+
         Raises:
             EncoderError: a cohort was prepared in another way than the encoder wants.
-            CohortError: a cohort is damaged, or a path is missing or holds no scan.
-            UsageError: nothing given, or the encoder's preparation needs what is not installed.
+            CohortError: not one path can be used: each is missing, damaged or holds no scan.
+            UsageError: nothing given, an id that two cohorts share, or a cohort and a raw scan; or
+                the preparation needs what is not installed.
         """
         paths = [Path(data)] if isinstance(data, Path | str) else [Path(p) for p in data]
         if not paths:
             raise UsageError("Nothing to embed", fix="Name a cohort or a scan")
-        found = cls([], [], encoder)
-        for path in paths:
-            if (path / CONTRACT).is_file():
-                cohort = Cohort.open(path)
-                check_contract(encoder, cohort)
-                found.cohorts.append(cohort)
-            else:
-                discovered = discover(path)
-                require_extras(encoder.contract)
-                found.scans += discovered.scans
-                found.refused += [_refusal(p, f) for p, f in discovered.refused]
-        return found
+        prepared = [p for p in paths if _is_cohort(p)]
+        cohorts, damaged = _cohorts(prepared, encoder)
+        scans, refused = find_scans(p for p in paths if p not in prepared)
+        refused = [*damaged, *refused]
+        if not cohorts and not scans and all(f.code == NO_SOURCE for _, f in refused):
+            raise nothing_found(refused)
+        if scans:
+            require_extras(encoder.contract)
+        _check_ids(cohorts, scans)
+        return cls(cohorts, scans, encoder, [_refusal(p, f) for p, f in refused])
 
     @property
     def count(self) -> int:
@@ -80,11 +83,8 @@ class Source:
         A scan that cannot be prepared is noted in ``refused`` and passed over.
 
         Raises:
-            UsageError: two scans share an id.
+            CohortError: a cohort holds a damaged cube.
         """
-        yield from _once(self._cubes())
-
-    def _cubes(self) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
         for cohort in self.cohorts:
             for index in range(len(cohort)):
                 yield cohort.participants.iloc[[index]], cohort.volume(index)
@@ -127,18 +127,39 @@ class Source:
         )
 
 
-def _once(
-    rows: Iterable[tuple[pd.DataFrame, np.ndarray]],
-) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
-    seen: set[str] = set()
-    for row, volume in rows:
-        scan_id = str(row["scan_id"].iloc[0])
-        if scan_id in seen:
-            raise UsageError(
-                "Two scans have the same id", where=scan_id, fix="Give each scan once, or rename it"
-            )
-        seen.add(scan_id)
-        yield row, volume
+def _is_cohort(path: Path) -> bool:
+    try:
+        return (path / CONTRACT).is_file()
+    except OSError:  # a folder that may not be looked into
+        return False
+
+
+def _cohorts(
+    paths: Sequence[Path], encoder: HasContract
+) -> tuple[list[Cohort], list[tuple[Path, Finding]]]:
+    cohorts: list[Cohort] = []
+    damaged: list[tuple[Path, Finding]] = []
+    for path in paths:
+        try:
+            cohort = Cohort.open(path)
+        except CohortError as error:
+            damaged.append((path, no_source(path, error)))
+            continue
+        check_contract(encoder, cohort)
+        cohorts.append(cohort)
+    return cohorts, damaged
+
+
+def _check_ids(cohorts: Sequence[Cohort], scans: Sequence[Scan]) -> None:
+    ids = Counter(i for cohort in cohorts for i in cohort.scan_ids)
+    ids.update(scan.scan_id for scan in scans)
+    repeated = next((i for i, count in ids.items() if count > 1), None)
+    if repeated is not None:
+        raise UsageError(
+            "Two scans have the same id",
+            where=repeated,
+            fix="Give each scan once: one cohort that holds it, or the scan itself",
+        )
 
 
 def _refusal(path: Path, finding: Finding) -> dict[str, str]:
