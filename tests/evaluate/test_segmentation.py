@@ -132,7 +132,7 @@ def test_nothing_in_common_is_one_error(tmp_path: Path) -> None:
     ("path", "key"),
     [
         ("sub-1/ses-2/anat/sub-1_ses-2_desc-volta3d_dseg.nii.gz", "sub-1_ses-2"),
-        ("fs/bert/mri/aseg.nii.gz", "fs"),
+        ("fs/bert/mri/aseg.nii.gz", "bert"),
         ("bert/mri/aparc+aseg.nii.gz", "bert"),
         ("OAS1_0061_labels.nii.gz", "OAS1_0061"),
         ("ADNI_002_S_0295_hippocampus.nii", "ADNI_002_S_0295"),

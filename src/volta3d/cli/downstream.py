@@ -99,11 +99,19 @@ def predict(
     out: Annotated[Path, typer.Option(help="The folder for what is predicted.")],
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     flips: Annotated[
-        str, typer.Option(help="Label maps: none, or left-right: average a mirrored pass in.")
-    ] = "none",
+        str | None,
+        typer.Option(
+            help="Label maps: none, or left-right: average a mirrored pass in. Default: as the "
+            "model's run did."
+        ),
+    ] = None,
     largest: Annotated[
-        bool, typer.Option("--largest", help="Label maps: keep each structure's largest part.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--largest/--no-largest",
+            help="Label maps: keep each structure's largest part. Default: as the model's run did.",
+        ),
+    ] = None,
 ) -> None:
     """New scans through a fitted model, prepared the way it wants them."""
     from volta3d.downstream.predict import predict as run

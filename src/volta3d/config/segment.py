@@ -27,7 +27,7 @@ class CropsConfig(Config):
     size: Some = 96  # [C] edge in voxels, for training and for the sliding window
     per_scan: Some = 1  # [C] crops of each scan in an epoch
     foreground: Probability = 0.67  # [C] of the crops lie around a voxel of a structure
-    stray: Probability = 0.5  # [C] how far from it, of half the crop's edge
+    stray: Probability = 0.5  # [C] how far from it, of half the crop's edge, within the head's box
     scale: Range = (0.85, 1.15)  # [C] one zoom for the three axes
     rotation: float = Field(default=10.0, ge=0, le=45)  # [C] degrees about each axis
     flip: Probability = 0.5  # left-right; labels with sides are swapped
@@ -66,7 +66,7 @@ class TuneConfig(Config):
     """How a pretrained encoder is tuned."""
 
     encoder: Literal["full", "staged", "frozen"] = "full"  # [C] staged: frozen at first
-    frozen_epochs: Count = 20  # [C] of a staged one
+    frozen_epochs: Count = 20  # [C] of a staged one; fewer than all epochs
     layer_decay: float = Field(default=1.0, gt=0, le=1)  # learning rate, per block down
     matched: Probability = 0.95  # refuse an encoder of which fewer of the weights fit
 
@@ -88,6 +88,7 @@ class SegmentConfig(Config):
     weight_decay: float = Field(default=1e-5, ge=0)  # [C]
     warmup_epochs: float = Field(default=5, ge=0)  # [C]
     clip: float = Field(default=1.0, ge=0)  # [C] of the gradient's norm, 0 turns it off
+    average: Probability = 0.0  # [C] of weights, decay a step; judged and kept; 0 turns it off
     overlap: float = Field(default=0.5, ge=0, lt=1)  # [C] of neighbouring windows
     window_batch: Some = 4  # windows at once
     test_flips: Literal["none", "left-right"] = "none"  # a mirrored pass averaged in at the end
@@ -98,15 +99,6 @@ class SegmentConfig(Config):
     unet: UnetConfig = UnetConfig()
     unetr: UnetrConfig = UnetrConfig()
     tune: TuneConfig = TuneConfig()
-
-    @model_validator(mode="after")
-    def _sizes(self) -> Self:
-        if self.crops.size % self.unetr.patch_size:
-            raise ValueError(
-                f"crops.size {self.crops.size} is not a multiple of unetr.patch_size "
-                f"{self.unetr.patch_size}"
-            )
-        return self
 
     def science(self) -> dict[str, Any]:
         """The content without what may differ between two runs of the same experiment."""

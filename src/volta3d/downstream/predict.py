@@ -35,8 +35,8 @@ def predict(
     out: Path | str,
     *,
     device: str = "auto",
-    flips: str = "none",
-    largest: bool = False,
+    flips: str | None = None,
+    largest: bool | None = None,
     progress: Progress | None = None,
 ) -> PredictResult:
     """Class scores, numbers, or label maps in each scan's own space.
@@ -48,8 +48,9 @@ def predict(
             names are told apart by the folders they are in (``raw_scans``).
         out: the folder for the results.
         device: auto, cpu or cuda.
-        flips: for label maps: none, or left-right: a mirrored pass is averaged in.
-        largest: for label maps: keep only the largest part of each structure.
+        flips: for label maps: none, or left-right: a mirrored pass is averaged in; None: as the
+            run did that made the model.
+        largest: for label maps: keep only the largest part of each structure; None: as the run did.
         progress: called with (done, total).
 
     Returns:
@@ -75,7 +76,7 @@ def predict(
         return predict_labels(
             path, given, Path(out), device=device, progress=progress, options=options
         )
-    if flips != "none" or largest:
+    if flips is not None or largest is not None:
         raise UsageError(
             f"Flips and largest parts are for label maps, this model is for {kind}",
             where=path,

@@ -1,27 +1,35 @@
-"""Folders of label maps: volta3d's, FreeSurfer's or anybody's, paired with their reference."""
+"""Folders of label maps: volta3d's, FreeSurfer's, FastSurfer's or anybody's."""
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from volta3d.downstream.segmentation.native import Grid
-from volta3d.downstream.segmentation.structures import Structure, classes_of, resolve
 from volta3d.errors import VoltaError
-from volta3d.prepare.findings import Refused
-from volta3d.prepare.geometry import mapping_to, same_grid
-from volta3d.prepare.nifti import is_nifti, read_nifti, stem
-from volta3d.prepare.resample import resample_nearest
+from volta3d.evaluate.labelmaps import is_labelmap, is_mgh, name_of
 from volta3d.prepare.tables import label_names
 
-FIX = "Correct the label map, or take it out of the folder"
 ENTITIES = ("sub", "ses", "acq", "run")
+SCANS = ("t1w", "t2w", "flair", "bold")  # endings of scans, which are no label maps
+LABELS = ("dseg", "aseg", "seg", "segmentation", "label", "labels", "hippocampus")
+MASKS = ("mask",)
+ENDING = re.compile(r"[_.](dseg|aseg|seg|segmentation|labels?|mask|hippocampus)$", re.IGNORECASE)
+GENERIC = ("aseg", "aparc", "dseg", "seg", "segmentation", "label", "labels", "mask")
+# In SUBJECT/mri: of several the first counts. The hippocampi are 17 and 53 in all of them.
+SURFER = (
+    "aseg",
+    "aparc+aseg",
+    "aparc.dktatlas+aseg.deep",
+    "aparc.dktatlas+aseg.mapped",
+    "aparc.dktatlas+aseg",
+    "aparc.a2009s+aseg",
+    "aseg.auto",
+    "aseg.auto_noccseg",
+    "aseg.presurf",
+)
+SURFER_FOLDERS = ("mri", "surf", "label", "stats", "tmp", "trash")  # of a SUBJECT
 
 
 @dataclass(frozen=True)
@@ -30,145 +38,114 @@ class LabelSet:
 
     Args:
         folder: where.
-        files: their paths below it, by the key that pairs them with others.
+        files: their paths below it, by the key that says whose they are.
         names: of the label values, from ``dseg.tsv``.
+        surfer: whether all of them are FreeSurfer's or FastSurfer's by place or kind of file.
     """
 
     folder: Path
     files: dict[str, Path]
     names: dict[int, str]
+    surfer: bool = False
 
     @classmethod
     def open(cls, folder: Path | str) -> LabelSet:
         """Find the label maps.
 
+        Where several files could be one scan's, the one whose name ends as label maps do (dseg,
+        seg, labels, ..., then mask) is taken; in SUBJECT/mri FreeSurfer's aseg, else another.
+
         Raises:
             VoltaError: no folder, no label map, or two that could be the same scan's.
         """
         folder = Path(folder)
-        found = sorted(p for p in folder.rglob("*") if p.is_file() and is_nifti(p))
-        found = [p for p in found if stem(p).lower().split("_")[-1] not in ("t1w", "bold")]
-        if not found:
+        groups: dict[str, list[Path]] = {}
+        for path in _candidates(folder):
+            groups.setdefault(key_of(path, folder), []).append(path)
+        if not groups:
             raise VoltaError(
                 "No label maps there",
                 where=folder,
-                fix="Name a folder with label maps (.nii.gz), one for each scan",
+                fix="Name a folder with label maps (.nii.gz or .mgz), one for each scan",
             )
-        files: dict[str, Path] = {}
-        for path in found:
-            key = key_of(path, folder)
-            if key in files:
-                raise VoltaError(
-                    f"Two label maps for '{key}': {files[key].name} and {path.name}",
-                    where=folder,
-                    fix="Keep one label map for each scan in the folder",
-                )
-            files[key] = path
+        files = {key: _one(key, paths, folder) for key, paths in groups.items()}
+        surfer = all(is_mgh(p) or _in_mri(p) for p in files.values())
         table = folder / "dseg.tsv"
-        return cls(folder, files, label_names(table) if table.is_file() else {})
-
-    def structures(self, labels: Any) -> tuple[Structure, ...]:
-        """What its values mean.
-
-        Raises:
-            UsageError: not clear without being told.
-        """
-        present: list[int] = []
-        if not self.names:
-            for path in self.files.values():
-                with contextlib.suppress(VoltaError):  # it will be told of when it is scored
-                    present = [int(v) for v in np.unique(read_classes(path)[0]) if v]
-                    break
-        return resolve(labels, self.names, present)
+        return cls(folder, files, label_names(table) if table.is_file() else {}, surfer)
 
 
 def key_of(path: Path, folder: Path) -> str:
-    """What pairs a label map with its reference: BIDS entities, else its name without endings."""
-    pairs = dict(re.findall(r"([A-Za-z0-9]+)-([A-Za-z0-9]+)", stem(path)))
-    named = [f"{k}-{pairs[k]}" for k in ENTITIES if k in pairs]
+    """Whose a label map is: BIDS entities, else its name without endings.
+
+    FreeSurfer's and FastSurfer's files and others of a name that says nothing (``seg.nii.gz``) are
+    called after the folder that they lie in: the SUBJECT of SUBJECT/mri/aseg.mgz.
+    """
+    name = _whose(path, folder)
+    pairs = dict(re.findall(r"([A-Za-z0-9]+)-([A-Za-z0-9]+)", name))
     if "sub" in pairs:
-        return "_".join(named)
-    parts = path.relative_to(folder).parts
-    ending = r"[_.](dseg|aseg|seg|labels?|mask|hippocampus)$"
-    plain = re.sub(ending, "", stem(path), flags=re.IGNORECASE)
-    # FreeSurfer's aseg lies in SUBJECT/mri: there the folder tells whose it is
-    generic = plain.lower().split("+")[0].split(".")[0] in ("aseg", "aparc", "seg", "labels")
-    return parts[0] if generic and len(parts) > 1 else plain
+        return "_".join(f"{k}-{pairs[k]}" for k in ENTITIES if k in pairs)
+    return name
 
 
-def read_classes(path: Path) -> tuple[np.ndarray, Grid]:
-    """A label map as whole numbers on its own grid.
-
-    Raises:
-        VoltaError: unreadable, fractions, negative values, or beyond 65535.
-    """
-    try:
-        image = read_nifti(path)
-    except Refused as error:
-        raise VoltaError(error.finding.what, where=path, fix=error.finding.how_to_fix) from error
-    data = np.asarray(image.data)
-    if data.dtype.kind == "f":
-        if not np.isfinite(data).all() or np.abs(data - np.round(data)).max() > 1e-3:
-            raise VoltaError("The label map has fractions or NaN", where=path, fix=FIX)
-        data = np.round(data)
-    if data.min() < 0 or data.max() > 65535:
-        raise VoltaError("The label map leaves 0 to 65535", where=path, fix=FIX)
-    shape = (data.shape[0], data.shape[1], data.shape[2])
-    return data.astype(np.uint16), Grid(shape, image.affine)
+def _whose(path: Path, folder: Path) -> str:
+    if _in_mri(path):
+        return path.absolute().parent.parent.name
+    plain = ENDING.sub("", name_of(path))
+    above = path.relative_to(folder).parent.parts
+    if re.split(r"[+.]", plain.lower())[0] not in GENERIC or not above:
+        return plain
+    if any(part.startswith("sub-") for part in above):
+        return "_".join(above)
+    telling = [p for p in above if p not in (*SURFER_FOLDERS, "anat", "labels")]
+    return telling[-1] if telling else plain
 
 
-def on_grid(labels: np.ndarray, own: Grid, wanted: Grid, where: Path) -> tuple[np.ndarray, bool]:
-    """A label map on the reference's grid, and whether it had to be resampled (nearest).
+def _candidates(folder: Path) -> list[Path]:
+    """Files that may be label maps: of each FreeSurfer SUBJECT one, no scans."""
+    found = sorted(p for p in folder.rglob("*") if p.is_file() and is_labelmap(p))
+    found = [p for p in found if name_of(p).lower().split("_")[-1] not in SCANS]
+    best: dict[Path, Path] = {}
+    for path in sorted((p for p in found if _in_mri(p)), key=_preference):
+        best.setdefault(path.parent.parent, path)
+    kept = set(best.values())
+    return [
+        p
+        for p in found
+        if (p in kept and not p.absolute().parent.parent.name.startswith("fsaverage"))
+        or (p not in kept and not _of_a_subject(p, folder, best))
+    ]
 
-    Raises:
-        VoltaError: the two don't overlap in the world.
-    """
-    if same_grid(own.affine, wanted.affine, own.shape, wanted.shape):
-        return labels, False
-    mapping = mapping_to(own.affine, wanted.affine)
-    moved = resample_nearest(labels, mapping, wanted.shape)
-    if labels.any() and not moved.any():
+
+def _of_a_subject(path: Path, folder: Path, subjects: Iterable[Path]) -> bool:
+    """Whether a file is one of FreeSurfer's many others: surfaces, steps, the scan itself."""
+    if is_mgh(path) and set(path.relative_to(folder).parent.parts) & {"mri", "surf"}:
+        return True
+    return any(
+        path.is_relative_to(s) and path.relative_to(s).parts[0] in SURFER_FOLDERS for s in subjects
+    )
+
+
+def _in_mri(path: Path) -> bool:
+    return path.parent.name == "mri" and name_of(path).lower() in SURFER
+
+
+def _preference(path: Path) -> tuple[int, Path]:
+    return SURFER.index(name_of(path).lower()), path
+
+
+def _one(key: str, paths: Sequence[Path], folder: Path) -> Path:
+    """The label map among files of one key."""
+    ranks = [_rank(p) for p in paths]
+    best = [p for p, rank in zip(paths, ranks, strict=True) if rank == max(ranks)]
+    if len(best) > 1:
         raise VoltaError(
-            "The label map and its reference do not overlap in the world",
-            where=where,
-            fix="Both must be in the space of the same scan; bring it there "
-            "(FreeSurfer: mri_label2vol or mri_convert -rl), or correct its header",
+            f"Two label maps for '{key}': {best[0].name} and {best[1].name}",
+            where=folder,
+            fix="Keep one label map for each scan in the folder",
         )
-    return moved, True
+    return best[0]
 
 
-def counterparts(
-    reference: Sequence[Structure], other: Sequence[Structure]
-) -> tuple[Structure, ...]:
-    """The structures of another label set in the order of the reference's.
-
-    By side where there are sides, else by name, else in the order given.
-
-    Raises:
-        VoltaError: one has no counterpart.
-    """
-    found = []
-    for position, structure in enumerate(reference):
-        same = [s for s in other if s.side and s.side == structure.side]
-        if not structure.side or len(same) != 1:
-            same = [s for s in other if s.name.casefold() == structure.name.casefold()]
-        if not same and len(other) == len(reference) and not structure.side:
-            same = [other[position]]
-        if len(same) != 1:
-            raise VoltaError(
-                f"'{structure.name}' has no counterpart among {', '.join(s.name for s in other)}",
-                where="labels",
-                fix="Put a dseg.tsv with the same names beside both, or use --set labels=...",
-            )
-        found.append(same[0])
-    return tuple(found)
-
-
-__all__ = [
-    "LabelSet",
-    "classes_of",
-    "counterparts",
-    "key_of",
-    "on_grid",
-    "read_classes",
-]
+def _rank(path: Path) -> int:
+    ending = re.split(r"[-_.+]", name_of(path).lower())[-1]
+    return 2 if ending in LABELS else 1 if ending in MASKS else 0

@@ -1,7 +1,8 @@
 """Figure 3: the same slices with the truth and each arm's outline, and the surfaces in 3D.
 
-Best, median and worst case by the mean Dice of all arms. Everything is drawn on the prepared grid,
-whose axes point right, front and up; label maps are brought onto it (nearest).
+Best, median and worst case by the mean Dice of all arms, of repeated arms their first repetition.
+Everything is drawn on the prepared grid, whose axes point right, front and up; label maps are
+brought onto it (nearest).
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ from matplotlib.lines import Line2D
 
 from volta3d.cohort.store import Cohort
 from volta3d.downstream.segmentation.native import Grid
-from volta3d.downstream.segmentation.structures import classes_of
+from volta3d.downstream.segmentation.structures import Structure, classes_of
 from volta3d.errors import VoltaError
-from volta3d.evaluate.labelsets import LabelSet, on_grid, read_classes
-from volta3d.evaluate.relief import relief
-from volta3d.evaluate.segmentation import PREDICTIONS, REFERENCE
-from volta3d.evaluate.segmentation_summary import CASES, ranked_cases
+from volta3d.evaluate.labelmaps import on_grid, read_classes
+from volta3d.evaluate.labelsets import LabelSet
+from volta3d.evaluate.meanings import Meaning, meanings
+from volta3d.evaluate.pairing import partners
+from volta3d.evaluate.relief import picture
+from volta3d.evaluate.segmentation import REFERENCE, read_config
+from volta3d.evaluate.segmentation_arms import Key, arms_of_run
+from volta3d.evaluate.segmentation_summary import CASES, ranked_cases, read_cases
 from volta3d.files import atomic_file
 from volta3d.prepare.tables import read_table
 
@@ -46,6 +51,7 @@ class Drawn:
         arms: arm to its classes.
         dice: arm to its mean Dice over structures, as scored in native space.
         spacing: edge of a voxel in mm.
+        structures: of the classes 1, 2, ...
     """
 
     name: str
@@ -54,6 +60,7 @@ class Drawn:
     arms: Mapping[str, np.ndarray]
     dice: Mapping[str, float]
     spacing: float
+    structures: Sequence[Structure]
 
 
 def draw_outlines(run: Path | str, cohort: Path | str) -> list[Path]:
@@ -90,11 +97,17 @@ def drawn_cases(
     run, opened = Path(run), Cohort.open(Path(cohort))
     if not (run / CASES).is_file():
         raise VoltaError("The run is not scored yet", where=run, fix="volta3d evaluate RUN first")
-    cases = pd.read_csv(run / CASES, sep="\t")
-    arms = list(dict.fromkeys(cases["arm"].astype(str)))
+    labelled = _Labelled.open(run)
+    cases = read_cases(run / CASES)
+    cases = cases[cases["seed"] == 0]
+    arms = [a for a in dict.fromkeys(cases["arm"]) if (a, 0) in labelled.arms]
     ranked = ranked_cases(cases, arms)
+    if not ranked:
+        raise VoltaError(
+            "No case was outlined by every arm", where=run, fix="Finish the run with --resume"
+        )
     chosen = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
-    drawn = {t: _case(run, opened, case, arms, cases, whole) for t, case in chosen.items()}
+    drawn = {t: _case(labelled, opened, case, arms, cases, whole) for t, case in chosen.items()}
     return drawn, opened.contract.synthetic
 
 
@@ -135,49 +148,76 @@ def slices_figure(drawn: Mapping[str, Drawn], synthetic: bool = False) -> Figure
 
 
 def surfaces_figure(drawn: Mapping[str, Drawn], synthetic: bool = False) -> Figure:
-    """A row for each case: the truth's surface, then each arm's, coloured by its distance to it."""
+    """A row for each case and structure: the truth's surface, then each arm's by its distance.
+
+    Each structure is seen by itself from the outer side of its half of the head.
+    """
     arms = list(next(iter(drawn.values())).arms)
+    views = [
+        (title, case, number)
+        for title, case in drawn.items()
+        for number in range(1, len(case.structures) + 1)
+    ]
     columns = 1 + len(arms)
-    figure = Figure(figsize=(2.6 * columns + 0.6, 2.4 * len(drawn) + 0.4), layout="constrained")
-    axes = figure.subplots(len(drawn), columns, squeeze=False)
-    shown = None
-    for row, (title, case) in zip(axes, drawn.items(), strict=True):
-        truth = case.truth > 0
-        masks = [("reference", truth), *((arm, case.arms[arm] > 0) for arm in arms)]
+    figure = Figure(figsize=(2.6 * columns + 0.6, 2.4 * len(views) + 0.4), layout="constrained")
+    axes = figure.subplots(len(views), columns, squeeze=False)
+    for row, (title, case, number) in zip(axes, views, strict=True):
+        structure, truth = case.structures[number - 1], case.truth == number
+        masks = [("reference", truth), *((arm, case.arms[arm] == number) for arm in arms)]
         for axis, (name, mask) in zip(row, masks, strict=True):
-            light, distance = relief(mask, truth, case.spacing)
-            tone = np.ones((*light.shape, 4))
-            colours = _distance_colours(distance)
-            tone[..., :3] = np.where(np.isfinite(light)[..., None], colours * light[..., None], 1)
-            shown = axis.imshow(np.nan_to_num(tone, nan=1.0), origin="lower")
+            seen = picture(mask, truth, case.spacing, structure.side or "left")
+            axis.imshow(seen, origin="lower")
             axis.set_axis_off()
-            text = name if name == "reference" else f"{name}, Dice {case.dice[name]:.3f}"
+            text = name if name == "reference" else f"{name}, mean Dice {case.dice[name]:.3f}"
             axis.set_title(text, fontsize=8)
-        row[0].text(0, 0, f"{title}: {case.name}", fontsize=7, transform=row[0].transAxes)
-    assert shown is not None
-    note = "seen from the left; grey: on the reference, red: 2 mm outside, blue: 2 mm inside"
+        side = structure.side or "left"
+        text = f"{title}: {case.name}\n{structure.name}, from the {side}"
+        row[0].text(0, 0, text, fontsize=7, transform=row[0].transAxes)
+    note = "grey: on the reference, red: 2 mm outside, blue: 2 mm inside"
     figure.supxlabel(note + (" - SYNTHETIC scans" if synthetic else ""), fontsize=8)
     return figure
 
 
-def _distance_colours(distance: np.ndarray) -> np.ndarray:
-    """Signed distance in mm to RGB: blue -2, grey 0, red 2."""
-    part = np.clip(np.nan_to_num(distance) / 2, -1, 1)[..., None]
-    grey, red, blue = (np.array(c) for c in ((0.82, 0.82, 0.82), (0.8, 0.1, 0.1), (0.1, 0.25, 0.8)))
-    out: np.ndarray = (
-        grey + np.maximum(part, 0) * (red - grey) + np.maximum(-part, 0) * (blue - grey)
-    )
-    return out
+@dataclass(frozen=True)
+class _Labelled:
+    """The label maps of a run, and what their values mean."""
+
+    reference: LabelSet
+    structures: Meaning
+    arms: Mapping[Key, LabelSet]
+    own: Mapping[Key, Meaning]
+
+    @classmethod
+    def open(cls, run: Path) -> _Labelled:
+        reference = LabelSet.open(run / REFERENCE)
+        folders = arms_of_run(run, read_config(run))
+        first = {key: LabelSet.open(folder) for key, folder in folders.items() if key[1] == 0}
+        labels = {name: (value,) for value, name in reference.names.items()}
+        structures, own = meanings(reference, first, labels)
+        return cls(reference, structures, first, own)
+
+    def scan_id(self, case: str) -> str:
+        """Of the scan in its cohort; empty when the run doesn't tell."""
+        folder = self.reference.folder
+        rows = read_table(folder / "scans.tsv") if (folder / "scans.tsv").is_file() else []
+        file = self.reference.files[case].relative_to(folder).as_posix()
+        return next((r.get("scan_id", "") for r in rows if r.get("file") == file), "")
+
+    def file(self, arm: str, case: str) -> Path:
+        """An arm's label map of a case."""
+        labelset = self.arms[arm, 0]
+        return labelset.files[partners(self.reference.files, labelset.files)[case]]
 
 
 def _case(
-    run: Path, cohort: Cohort, case: str, arms: Sequence[str], cases: pd.DataFrame, whole: bool
+    labelled: _Labelled,
+    cohort: Cohort,
+    case: str,
+    arms: Sequence[str],
+    cases: pd.DataFrame,
+    whole: bool,
 ) -> Drawn:
-    reference = LabelSet.open(run / REFERENCE)
-    structures = reference.structures({n: (v,) for v, n in reference.names.items()})
-    rows = read_table(run / REFERENCE / "scans.tsv")
-    file = reference.files[case].relative_to(run / REFERENCE).as_posix()
-    scan_id = next((r.get("scan_id", "") for r in rows if r.get("file") == file), "")
+    scan_id = labelled.scan_id(case)
     if scan_id not in cohort.scan_ids:
         raise VoltaError(
             f"Case {case} is not in the cohort", where=cohort.path, fix="Name the run's own cohort"
@@ -186,20 +226,22 @@ def _case(
     volume, edge = cohort.volume(index), cohort.contract.size
     prepared = Grid((edge, edge, edge), cohort.affine(index))
 
-    def brought(path: Path) -> np.ndarray:
+    def brought(path: Path, structures: Sequence[Structure]) -> np.ndarray:
         labels, own = read_classes(path)
         return classes_of(on_grid(labels, own, prepared, path)[0], structures)
 
-    truth = brought(reference.files[case])
-    found = {a: brought(LabelSet.open(run / PREDICTIONS / a).files[case]) for a in arms}
+    truth = brought(labelled.reference.files[case], labelled.structures)
+    found = {a: brought(labelled.file(a, case), labelled.own[a, 0]) for a in arms}
     spacing = float(prepared.affine[0, 0])
     everything = (slice(None), slice(None), slice(None))
-    box = everything if whole else _surroundings(truth, round(MARGIN_MM / spacing))
+    near = not whole and truth.any()
+    box = _surroundings(truth, round(MARGIN_MM / spacing)) if near else everything
     low, high = np.percentile(volume[box], [0.5, 99.5])
     grey = np.clip((volume[box] - low) / max(float(high - low), 1e-9), 0, 1)
-    own = cases[(cases["case"].astype(str) == case) & (cases["status"] != "absent")]
+    own = cases[(cases["case"] == case) & (cases["status"] != "absent")]
     dice = {a: float(own[own["arm"] == a]["dice"].mean()) for a in arms}
-    return Drawn(case, grey, truth[box], {a: m[box] for a, m in found.items()}, dice, spacing)
+    cut = {a: m[box] for a, m in found.items()}
+    return Drawn(case, grey, truth[box], cut, dice, spacing, labelled.structures)
 
 
 def _surroundings(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice]:

@@ -6,7 +6,7 @@ Everything is computed from files: the label maps of each arm and those of the r
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,21 @@ import pandas as pd
 from volta3d.config import parse_yaml, read_yaml
 from volta3d.downstream.segmentation.structures import Structure, classes_of
 from volta3d.errors import VoltaError
-from volta3d.evaluate.labelsets import LabelSet, counterparts, key_of, on_grid, read_classes
+from volta3d.evaluate.case_subjects import subjects_of
+from volta3d.evaluate.labelmaps import on_grid, read_classes
+from volta3d.evaluate.labelsets import LabelSet
+from volta3d.evaluate.meanings import Meaning, meanings
+from volta3d.evaluate.misplaced import LABELS_FIX, RUN_FIX, misplaced, without_scores
+from volta3d.evaluate.pairing import partners
+from volta3d.evaluate.segmentation_arms import Key, arm_names, arms_of_run
 from volta3d.evaluate.segmentation_summary import CASES, summarise
 from volta3d.evaluate.surface import dice, surface_distances
 from volta3d.files import write_json, write_text
 from volta3d.prepare.checks import voxel_sizes
-from volta3d.prepare.tables import read_table
 
 METRICS = "metrics.json"
-REFERENCE, PREDICTIONS = "reference", "predictions"
+REFERENCE = "reference"
+Problems = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -33,14 +39,14 @@ class Scored:
     """Scores of label maps.
 
     Args:
-        cases: one row a case, arm and structure.
+        cases: one row a case, arm, repetition (``seed``) and structure.
         summary: what ``metrics.json`` holds.
         unmatched: label maps or references without a partner, or unreadable, with the reason.
     """
 
     cases: pd.DataFrame
     summary: dict[str, Any]
-    unmatched: list[dict[str, str]]
+    unmatched: Problems
 
 
 def score_masks(
@@ -76,34 +82,42 @@ def score_masks(
 
 
 def score_labelmaps(
-    reference: LabelSet, arms: Mapping[str, LabelSet], labels: Any = "hippocampus"
-) -> tuple[pd.DataFrame, list[dict[str, str]], tuple[Structure, ...]]:
+    reference: LabelSet, arms: Mapping[Key, LabelSet], labels: Any = "hippocampus"
+) -> tuple[pd.DataFrame, Problems, dict[str, Meaning]]:
     """Every arm's label maps against the reference.
 
     A label map on another grid is brought onto the reference's (nearest), which the column
     ``resampled`` tells.
 
+    Args:
+        reference: the label maps that count as true.
+        arms: (arm, repetition) to its label maps.
+        labels: see ``meanings.meanings``.
+
     Returns:
-        The cases, what could not be scored, and the structures.
+        The cases, what could not be scored, and the structures: the reference's by the name "",
+        the arms' own by theirs.
 
     Raises:
         VoltaError: nothing can be paired.
         UsageError: labels whose meaning isn't clear.
     """
-    structures = reference.structures(labels)
+    structures, own = meanings(reference, arms, labels)
     rows: list[dict[str, Any]] = []
-    problems: list[dict[str, str]] = []
-    for arm, labelset in arms.items():
-        own = counterparts(structures, labelset.structures(labels))
-        for key in sorted(reference.files.keys() | labelset.files.keys()):
-            if key not in labelset.files or key not in reference.files:
-                side = "label map" if key not in labelset.files else "reference"
-                problems.append({"arm": arm, "case": key, "what": f"It has no {side}"})
-                continue
+    problems: Problems = []
+    for (arm, seed), labelset in arms.items():
+        which = {"arm": arm, "seed": seed}
+        pairs = partners(reference.files, labelset.files)
+        for key, what in _alone(reference.files, labelset.files, pairs):
+            problems.append({**which, "case": key, "what": what})
+        for key, theirs in sorted(pairs.items()):
+            files = reference.files[key], labelset.files[theirs]
             try:
-                rows += _case(arm, key, reference, labelset, structures, own)
+                scores = _case(*files, structures, own[arm, seed])
             except VoltaError as error:
-                problems.append({"arm": arm, "case": key, "what": error.paragraph()})
+                problems.append({**which, "case": key, "what": error.paragraph()})
+            else:
+                rows += [{"arm": arm, "seed": seed, "case": key, **row} for row in scores]
     if not rows:
         raise VoltaError(
             "No label map could be scored"
@@ -111,27 +125,30 @@ def score_labelmaps(
             where=reference.folder,
             fix="Name both after their scans, e.g. sub-01_dseg.nii.gz in both folders",
         )
-    return pd.DataFrame(rows), problems, structures
+    told = {"": structures} | {arm: meaning for (arm, _), meaning in own.items()}
+    return pd.DataFrame(rows), problems, told
+
+
+def _alone(
+    reference: Collection[str], other: Collection[str], pairs: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """Keys without a partner, and what they lack."""
+    paired = set(pairs.values())
+    found = [(k, "It has no label map") for k in reference if k not in pairs]
+    return sorted(found + [(k, "It has no reference") for k in other if k not in paired])
 
 
 def _case(
-    arm: str,
-    key: str,
-    reference: LabelSet,
-    labelset: LabelSet,
-    structures: Sequence[Structure],
-    own: Sequence[Structure],
+    reference: Path, labelmap: Path, structures: Sequence[Structure], own: Sequence[Structure]
 ) -> list[dict[str, Any]]:
-    truth, grid = read_classes(reference.files[key])
-    found, found_grid = read_classes(labelset.files[key])
-    found, resampled = on_grid(found, found_grid, grid, labelset.files[key])
+    truth, grid = read_classes(reference)
+    found, found_grid = read_classes(labelmap)
+    found, resampled = on_grid(found, found_grid, grid, labelmap)
     truth_classes, found_classes = classes_of(truth, structures), classes_of(found, own)
     sizes = voxel_sizes(grid.affine)
     spacing = (float(sizes[0]), float(sizes[1]), float(sizes[2]))
     return [
         {
-            "arm": arm,
-            "case": key,
             "structure": structure.name,
             **score_masks(found_classes == c, truth_classes == c, spacing, grid.voxel_mm3),
             "resampled": resampled,
@@ -147,12 +164,8 @@ def evaluate_segmentation(run: Path | str) -> Scored:
         VoltaError: no predictions or references there.
     """
     run = Path(run)
-    about = _about(run)
-    order = list(about.get("arms", {}))
-    folders = sorted(
-        (p for p in (run / PREDICTIONS).glob("*") if p.is_dir()),
-        key=lambda p: (order.index(p.name) if p.name in order else len(order), p.name),
-    )
+    config = read_config(run)
+    folders = arms_of_run(run, config)
     if not folders or not (run / REFERENCE).is_dir():
         raise VoltaError(
             "No predictions of a segmentation there",
@@ -160,12 +173,11 @@ def evaluate_segmentation(run: Path | str) -> Scored:
             fix="Finish the run: the same volta3d segment command with --resume",
         )
     reference = LabelSet.open(run / REFERENCE)
-    sets = {folder.name: LabelSet.open(folder) for folder in folders}
+    sets = {key: LabelSet.open(folder) for key, folder in folders.items()}
     labels = {name: (value,) for value, name in reference.names.items()}
-    cases, problems, structures = score_labelmaps(reference, sets, labels)
-    subjects = _subjects(run / REFERENCE)
-    cases.insert(2, "subject", [subjects.get(c, c) for c in cases["case"]])
-    return _finish(cases, problems, structures, run, about)
+    kept = ("selection", "synthetic", "split", "cohort", "arms")
+    about = {k: config[k] for k in kept if k in config}
+    return _finish(reference, sets, labels, run, about, RUN_FIX)
 
 
 def evaluate_reference(
@@ -178,34 +190,39 @@ def evaluate_reference(
 
     Args:
         reference: the folder of reference label maps.
-        labelmaps: folders, each an arm by its name.
+        labelmaps: folders, each an arm by its name, or by what its path differs in.
         out: a folder for metrics.json and cases.tsv; None writes nothing.
-        labels: see ``structures.resolve``; the numbers may differ between folders when a
-            ``dseg.tsv`` in each names them.
+        labels: see ``meanings.meanings``; hippocampi, and names of a ``dseg.tsv``, may have other
+            numbers in every folder.
 
     Raises:
         VoltaError, UsageError: nothing there, or nothing that can be paired.
     """
     opened = LabelSet.open(reference)
-    arms = {(Path(p).name or str(p)): LabelSet.open(p) for p in labelmaps}
-    cases, problems, structures = score_labelmaps(opened, arms, labels)
-    cases.insert(2, "subject", [c.split("_")[0] for c in cases["case"]])
+    arms = {(name, 0): LabelSet.open(path) for name, path in arm_names(labelmaps).items()}
     about = {"reference": Path(reference).name}
-    return _finish(cases, problems, structures, Path(out) if out else None, about)
+    return _finish(opened, arms, labels, Path(out) if out else None, about, LABELS_FIX)
 
 
 def _finish(
-    cases: pd.DataFrame,
-    problems: list[dict[str, str]],
-    structures: Sequence[Structure],
+    reference: LabelSet,
+    arms: Mapping[Key, LabelSet],
+    labels: Any,
     out: Path | None,
     about: dict[str, Any],
+    fix: str,
 ) -> Scored:
+    """Score, summarise and publish."""
+    cases, problems, told = score_labelmaps(reference, arms, labels)
+    whose = subjects_of(reference.files, reference)
+    cases.insert(3, "subject", [whose[c] for c in cases["case"]])
+    silent = without_scores(list(dict.fromkeys(arm for arm, _ in arms)), cases, fix)
     summary = {
         "kind": "segmentation",
         **about,
-        "structures": [s.name for s in structures],
-        **summarise(cases),
+        "structures": [s.name for s in told[""]],
+        **summarise(cases, expected=reference.files),
+        "findings": silent + misplaced(cases, told, fix),
         "not_scored": problems,
     }
     if out is not None:
@@ -225,17 +242,11 @@ def plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _subjects(folder: Path) -> dict[str, str]:
-    """Whose scan each case is, from the reference's ``scans.tsv`` if it is one of ours."""
-    table = folder / "scans.tsv"
-    rows = read_table(table) if table.is_file() else []
-    ours = [r for r in rows if r.get("file") and r.get("participant_id")]
-    return {key_of(folder / r["file"], folder): r["participant_id"] for r in ours}
+def read_config(run: Path) -> dict[str, Any]:
+    """What the run's config.yaml holds; {} without one.
 
-
-def _about(run: Path) -> dict[str, Any]:
-    if not (run / "config.yaml").is_file():
-        return {}
-    content = parse_yaml(read_yaml(run / "config.yaml"), where=run / "config.yaml")
-    kept = ("selection", "synthetic", "split", "cohort", "arms")
-    return {k: content[k] for k in kept if k in content}
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    file = run / "config.yaml"
+    return parse_yaml(read_yaml(file), where=file) if file.is_file() else {}

@@ -1,115 +1,127 @@
 """Cases to a summary: means with intervals over subjects, and paired tests between arms.
 
-A distance that is undefined because a structure was missed is left out of the mean and counted.
+A distance that is undefined because a structure was missed is left out of the mean and counted; so
+is a case that an arm has no label map for. Repetitions of an arm are averaged case by case.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import combinations
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from volta3d.evaluate.statistics import holm, interval, resample_subjects, signed_rank
+from volta3d.errors import VoltaError
+from volta3d.evaluate.paired import RESAMPLES, mean_of, paired_tests, structure_tests
+from volta3d.evaluate.statistics import interval, resample_subjects
 
 CASES = "cases.tsv"
-RESAMPLES = 2000
 ALL = "mean of structures"
+SCORES = ("dice", "hd95_mm", "msd_mm")
+VOLUMES = ("reference_mm3", "mm3", "error_mm3", "absolute_error_percent")
 MEANS = ("dice", "hd95_mm", "msd_mm", "error_mm3", "absolute_error_percent")
+NAMES = ("arm", "case", "subject", "structure")  # columns that are text, whatever they look like
 
 
-def summarise(cases: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
+def read_cases(path: Path) -> pd.DataFrame:
+    """The table ``cases.tsv``; one of an older version without ``seed`` has seed 0 only.
+
+    Raises:
+        VoltaError: it cannot be read.
+    """
+    try:
+        table = pd.read_csv(
+            path,
+            sep="\t",
+            dtype=dict.fromkeys(NAMES, str),
+            keep_default_na=False,  # an arm may be called NA
+            na_values={name: [""] for name in (*SCORES, *VOLUMES)},
+        )
+    except (OSError, ValueError) as error:
+        fix = "volta3d evaluate the run again"
+        raise VoltaError(f"The table cannot be read: {error}", where=path, fix=fix) from error
+    if "seed" not in table:
+        table["seed"] = 0
+    return table
+
+
+def summarise(
+    cases: pd.DataFrame, seed: int = 0, expected: Collection[str] | None = None
+) -> dict[str, Any]:
     """Everything ``metrics.json`` says of the cases.
 
     Args:
         cases: ``arm``, ``case``, ``subject``, ``structure``, ``status``, ``dice``, ``hd95_mm``,
-            ``msd_mm``, ``reference_mm3``, ``mm3``.
+            ``msd_mm``, ``reference_mm3``, ``mm3``, and ``seed`` where arms were repeated.
         seed: of the bootstrap.
+        expected: the cases that every arm should have; by default those that any has.
 
     Returns:
-        ``arms``: arm to structure to metric; ``tests``: pairs of arms; ``levels``.
+        ``results``: arm to structure to metrics and counts (``missed``: cases in which it was
+        missed, by one repetition at least; ``unscored``: expected cases that the arm was not scored
+        on); ``repetitions`` of each arm; ``tests`` of pairs of arms on the mean
+        of structures (Holm over all) and ``structure_tests`` on each (Holm within each metric).
     """
     full = cases.copy()
     full["error_mm3"] = full["mm3"] - full["reference_mm3"]
-    known = full["reference_mm3"] > 0
-    percent = 100 * (full["error_mm3"].abs() / full["reference_mm3"].where(known))
-    full["absolute_error_percent"] = percent
-    by_case = _by_case(full)
+    full["absolute_error_percent"] = _percent(full["error_mm3"], full["reference_mm3"])
+    if "seed" not in full:
+        full["seed"] = 0
+    by_structure = _averaged(full, ["arm", "case", "subject", "structure"])
+    by_case = _averaged(_over_structures(full), ["arm", "case", "subject", "structure"])
+    wanted = set(full["case"]) if expected is None else set(expected)
     arms: dict[str, dict[str, Any]] = {}
     for arm in dict.fromkeys(full["arm"]):
-        own = full[full["arm"] == arm]
+        tables = [by_structure[by_structure["arm"] == arm], by_case[by_case["arm"] == arm]]
+        own = pd.concat(tables, ignore_index=True)
+        unscored = len(wanted - set(own["case"]))
         arms[arm] = {
-            name: _metrics(own[own["structure"] == name], seed)
+            name: _metrics(own[own["structure"] == name], unscored, seed)
             for name in dict.fromkeys(own["structure"])
         }
-        arms[arm][ALL] = _metrics(by_case[by_case["arm"] == arm], seed)
     return {
         "interval": "95 %, bootstrap over subjects",
         "resamples": RESAMPLES,
+        "repetitions": {a: int(full[full["arm"] == a]["seed"].nunique()) for a in arms},
         "results": arms,
-        "tests": tests(by_case, seed),
+        "tests": paired_tests(by_case, seed),
+        "structure_tests": structure_tests(by_structure, seed),
     }
 
 
-def tests(by_case: pd.DataFrame, seed: int = 0) -> list[dict[str, Any]]:
-    """Every two arms on each case's mean Dice and HD95: mean paired difference with its bootstrap
-    interval over subjects, median, and Wilcoxon's test; Holm over all.
+def _percent(error: pd.Series, reference: pd.Series) -> pd.Series:
+    """The absolute error in percent of the reference; NaN where that is empty."""
+    known: pd.Series = 100 * (error.abs() / reference.where(reference > 0))
+    return known
 
-    Only cases that both arms were scored on count; scans of one subject and repetitions with
-    other seeds are averaged first.
+
+def _over_structures(cases: pd.DataFrame) -> pd.DataFrame:
+    """One row a case and repetition, its volumes the means of its structures'."""
+    found = _averaged(cases, ["arm", "seed", "case", "subject"])
+    found["structure"] = ALL
+    found["error_mm3"] = found["mm3"] - found["reference_mm3"]
+    found["absolute_error_percent"] = _percent(found["error_mm3"], found["reference_mm3"])
+    return found
+
+
+def _averaged(cases: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """One row for each value of the keys, rows that differ in other ways averaged.
+
+    What is absent in both has no scores and is passed over; a distance has a mean only if all the
+    others have one. The status is the worst.
     """
-    rows: list[dict[str, Any]] = []
-    arms = list(dict.fromkeys(by_case["arm"]))
-    for metric in ("dice", "hd95_mm"):
-        table = by_case.pivot_table(index="subject", columns="arm", values=metric, dropna=False)
-        for first, second in combinations(arms, 2):
-            if first not in table or second not in table:
-                continue
-            one, other = table[first].to_numpy(), table[second].to_numpy()
-            known = np.isfinite(one - other)
-            difference = (one - other)[known]
-            mean = low = high = np.nan
-            if len(difference):
-                weights = resample_subjects(table.index.to_numpy()[known], RESAMPLES, seed)
-                mean, low, high = interval(_mean_of(difference), weights)
-            rows.append(
-                {
-                    "metric": metric,
-                    "first": first,
-                    "second": second,
-                    "n": len(difference),
-                    "difference": mean,
-                    "low": low,
-                    "high": high,
-                    "median_difference": float(np.median(difference))
-                    if len(difference)
-                    else np.nan,
-                    "p": signed_rank(one, other),
-                }
-            )
-    for row, adjusted in zip(rows, holm([r["p"] for r in rows]), strict=True):
-        row["p_holm"] = adjusted
-    return rows
-
-
-def _by_case(cases: pd.DataFrame) -> pd.DataFrame:
-    """One row a case: means over its structures; a distance only if all have one."""
+    if not cases.duplicated(keys).any() and "structure" in keys:
+        return cases
     rows = []
-    for (arm, case, subject), own in cases.groupby(["arm", "case", "subject"], sort=False):
+    for values, own in cases.groupby(keys, sort=False):
         present = own[own["status"] != "absent"]
-        row: dict[str, Any] = {"arm": arm, "case": case, "subject": subject, "structure": ALL}
+        row: dict[str, Any] = dict(zip(keys, values, strict=True))
         row["status"] = _worst(present["status"])
-        for name in ("dice", "hd95_mm", "msd_mm"):
+        for name in SCORES:
             row[name] = present[name].mean(skipna=False) if len(present) else np.nan
-        for name in ("reference_mm3", "mm3"):
-            row[name] = own[name].mean()
-        row["error_mm3"] = row["mm3"] - row["reference_mm3"]
-        known = row["reference_mm3"] > 0
-        percent = 100 * abs(row["error_mm3"]) / row["reference_mm3"] if known else np.nan
-        row["absolute_error_percent"] = percent
-        rows.append(row)
+        rows.append(row | {name: own[name].mean() for name in VOLUMES})
     return pd.DataFrame(rows)
 
 
@@ -118,17 +130,18 @@ def _worst(status: pd.Series) -> str:
     return next((s for s in ("missed", "invented", "ok") if s in found), "absent")
 
 
-def _metrics(cases: pd.DataFrame, seed: int) -> dict[str, Any]:
+def _metrics(cases: pd.DataFrame, unscored: int, seed: int) -> dict[str, Any]:
     weights = resample_subjects(cases["subject"].to_numpy(), RESAMPLES, seed)
     counts = cases["status"].value_counts()
     found: dict[str, Any] = {
         "cases": len(cases),
+        "unscored": unscored,
         "subjects": int(cases["subject"].nunique()),
         **{s: int(counts.get(s, 0)) for s in ("missed", "invented", "absent")},
     }
     for name in MEANS:
         values = cases[name].to_numpy(np.float64)
-        found[name] = _named(interval(_mean_of(values), weights))
+        found[name] = _named(interval(mean_of(values), weights))
         found[name]["median"] = float(np.nanmedian(values)) if np.isfinite(values).any() else None
         found[name]["n"] = int(np.isfinite(values).sum())
     present = cases[cases["status"] != "absent"]
@@ -140,20 +153,6 @@ def _metrics(cases: pd.DataFrame, seed: int) -> dict[str, Any]:
 
 def _named(values: tuple[float, float, float]) -> dict[str, Any]:
     return dict(zip(("mean", "low", "high"), values, strict=True))
-
-
-def _mean_of(values: np.ndarray) -> Any:
-    known = np.isfinite(values)
-    filled = np.where(known, values, 0.0)
-
-    def drawn(weights: np.ndarray) -> np.ndarray:
-        count = weights @ known.astype(np.float64)
-        mean: np.ndarray = np.where(
-            count > 0, (weights @ filled) / np.where(count > 0, count, 1), np.nan
-        )
-        return mean
-
-    return drawn
 
 
 def _correlation_of(x: np.ndarray, y: np.ndarray) -> Any:
@@ -177,8 +176,13 @@ def _correlation_of(x: np.ndarray, y: np.ndarray) -> Any:
 
 
 def ranked_cases(cases: pd.DataFrame, arms: Sequence[str]) -> list[str]:
-    """Cases from best to worst by the mean Dice over structures and these arms."""
+    """Cases from best to worst by the mean Dice over structures and these arms.
+
+    Only cases that all of them were scored on and that have a structure in reference or label map.
+    """
     own = cases[cases["arm"].isin(list(arms)) & (cases["status"] != "absent")]
+    scored = cases[cases["arm"].isin(list(arms))].groupby("case")["arm"].nunique()
+    own = own[own["case"].isin(scored.index[scored == len(set(arms))])]
     mean = own.groupby("case")["dice"].mean()
     ordered = mean.sort_values(ascending=False, kind="stable")
     return [str(c) for c in ordered.index]

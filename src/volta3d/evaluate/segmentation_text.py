@@ -8,12 +8,34 @@ from typing import Any
 from volta3d.evaluate.segmentation_summary import ALL
 from volta3d.evaluate.statistics import p_text
 
+Rows = list[list[str]]
+
 
 def render(summary: Mapping[str, Any]) -> str:
-    """A row for each arm and structure, then the tests between arms."""
+    """A row for each arm and structure, the tests between arms, then what to look at."""
+    text = ["In the scans' own space" + (", SYNTHETIC scans" if summary.get("synthetic") else "")]
+    if summary.get("selection"):
+        text.append(f"Epoch chosen on {summary['selection']}")
+    repeated = {a: n for a, n in summary.get("repetitions", {}).items() if n > 1}
+    if repeated:
+        told = ", ".join(f"{arm}: {n}" for arm, n in repeated.items())
+        text.append(f"Repetitions, averaged case by case: {told}")
+    text += _aligned(_scores(summary["results"]))
+    text += _unscored(summary["results"])
+    if summary["tests"]:
+        text += ["", "Paired by subject, 95 % interval; Wilcoxon's signed-rank test, Holm over all"]
+        text += _aligned(_tests(summary["tests"]))
+    if summary.get("structure_tests"):
+        text += ["", "The same for each structure, Holm over all rows of a metric"]
+        text += _aligned(_structure_tests(summary["structure_tests"]))
+    return "\n".join(text + _notes(summary))
+
+
+def _scores(results: Mapping[str, Any]) -> Rows:
+    short = any(m.get("unscored") for structures in results.values() for m in structures.values())
     head = ["arm", "structure", "Dice", "95 % interval", "HD95 mm", "mean mm", "volume error"]
-    lines = [[*head, "r", "missed", "n"]]
-    for arm, structures in summary["results"].items():
+    lines = [[*head, "r", "missed", *(["unscored"] if short else []), "n"]]
+    for arm, structures in results.items():
         names = [n for n in structures if n != ALL] + ([ALL] if len(structures) > 2 else [])
         for name in names:
             m = structures[name]
@@ -28,34 +50,74 @@ def render(summary: Mapping[str, Any]) -> str:
                     f"{_number(m['error_mm3']['mean'], 0)} mm3",
                     _number(m["volume_r"]["mean"], 2),
                     str(m["missed"]),
+                    *([str(m.get("unscored", 0))] if short else []),
                     str(m["cases"]),
                 ]
             )
-    text = ["In the scans' own space" + (", SYNTHETIC scans" if summary.get("synthetic") else "")]
-    if summary.get("selection"):
-        text.append(f"Epoch chosen on {summary['selection']}")
-    text += _aligned(lines)
-    if summary["tests"]:
-        text += ["", "Paired by subject, 95 % interval; Wilcoxon's signed-rank test, Holm over all"]
-        tests = [["metric", "difference", "mean", "from", "to", "n", "p", "Holm"]]
-        tests += [
-            [
-                t["metric"],
-                f"{t['first']} - {t['second']}",
-                *(_number(t[k], signed=True) for k in ("difference", "low", "high")),
-                str(t["n"]),
-                p_text(t["p"]),
-                p_text(t["p_holm"]),
-            ]
-            for t in summary["tests"]
+    return lines
+
+
+def _unscored(results: Mapping[str, Any]) -> list[str]:
+    """Which arms' means leave cases out."""
+    found = []
+    for arm, structures in results.items():
+        m = structures[ALL]
+        if m.get("unscored"):
+            total = m["cases"] + m["unscored"]
+            found.append(
+                f"{arm}: {m['unscored']} of {total} cases have no score, and its means leave them "
+                "out; paired differences are of cases that both arms have"
+            )
+    return found
+
+
+def _tests(tests: Sequence[Mapping[str, Any]]) -> Rows:
+    lines = [["metric", "difference", "mean", "from", "to", "n", "p", "Holm"]]
+    return lines + [
+        [
+            t["metric"],
+            f"{t['first']} - {t['second']}",
+            *(_number(t[k], signed=True) for k in ("difference", "low", "high")),
+            str(t["n"]),
+            p_text(t["p"]),
+            p_text(t["p_holm"]),
         ]
-        text += _aligned(tests)
+        for t in tests
+    ]
+
+
+def _structure_tests(tests: Sequence[Mapping[str, Any]]) -> Rows:
+    """A row for each structure and pair of arms, its metrics side by side."""
+    names = {"dice": "Dice", "hd95_mm": "HD95 mm"}
+    head = ["structure", "difference"]
+    for metric in names:
+        head += [names[metric], "95 % interval", "p", "Holm"]
+    lines = [head]
+    by_row: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    for t in tests:
+        by_row.setdefault((t["structure"], f"{t['first']} - {t['second']}"), {})[t["metric"]] = t
+    for (structure, pair), own in by_row.items():
+        cells = [structure, pair]
+        for metric in names:
+            t = own[metric]
+            low, high = (_number(t[k], signed=True) for k in ("low", "high"))
+            cells += [_number(t["difference"], signed=True), f"{low} to {high}"]
+            cells += [p_text(t["p"]), p_text(t["p_holm"])]
+        lines.append(cells)
+    return lines
+
+
+def _notes(summary: Mapping[str, Any]) -> list[str]:
+    """Findings, and what could not be scored."""
+    text = [
+        f"Noticed: {f['arm']}: {f['what']}. {f['how_to_fix']}." for f in summary.get("findings", [])
+    ]
     problems = summary["not_scored"]
     if problems:
         first = problems[0]
         what = f"{first['arm']}, {first['case']}: {first['what']}"
         text.append(f"{len(problems)} label maps could not be scored, the first: {what}")
-    return "\n".join(text)
+    return text
 
 
 def _number(value: float | None, digits: int = 3, *, signed: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +13,10 @@ import pandas as pd
 from volta3d.cohort.participants import COLUMNS, QUARANTINE_COLUMNS, complete
 from volta3d.prepare.findings import Finding
 from volta3d.prepare.piece import Outcome
-from volta3d.prepare.scan import Scan, label_files_of, plain, plain_path
+from volta3d.prepare.scan import Label, MergedLabel, Scan, plain, plain_path
 
 FINDING_COLUMNS = ("scan_id", "level", "code", "what", "how_to_fix")
+PART = re.compile(r"(?:^|;)(\d+)=(.+?)(?=;\d+=|$)")
 
 
 def participants_table(
@@ -42,7 +44,7 @@ def participants_table(
                 "sex": scan.sex,
                 "age": scan.age,
                 "diagnosis": scan.diagnosis,
-                "label_file": ";".join(plain_path(p) for p in label_files_of(scan.label)),
+                "label_file": label_cell(scan.label),
                 "source": plain_path(scan.source),
                 "source_sha256": outcome.source_sha256,
                 "foreground_mm3": known["foreground_mm3"],
@@ -51,6 +53,21 @@ def participants_table(
             }
         )
     return complete(pd.DataFrame(rows, columns=list(COLUMNS))), counts
+
+
+def label_cell(label: Label | None) -> str:
+    """Where a label map lies, as a cell of a table: its path, ``1=PATH;2=PATH`` of one in parts."""
+    if isinstance(label, MergedLabel):
+        return ";".join(f"{value}={plain_path(path)}" for value, path in label.parts)
+    return "" if label is None else plain_path(label)
+
+
+def label_of_cell(text: str) -> Label | None:
+    """The inverse of ``label_cell``; None for an empty cell. Which values are sides is not kept."""
+    found = tuple((int(value), Path(path)) for value, path in PART.findall(text))
+    if len(found) > 1 and PART.sub("", text) == "":
+        return MergedLabel(found)
+    return Path(text) if text else None
 
 
 def findings_table(

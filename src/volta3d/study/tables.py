@@ -139,7 +139,7 @@ def _task(name: str, place: Place, records: Mapping[str, Record]) -> list[str]:
     took = duration(float(record.get("seconds", 0)))
     if task.kind == "segmentation":
         title = f"## {name}: segmentation on {task.cohort}"
-        body = _segmentation(metrics)
+        body = segmentation(metrics)
     else:
         title = f"## {name}: {task.target} on {task.cohort}"
         body = classification(metrics)
@@ -185,45 +185,48 @@ def _comparisons(comparisons: Sequence[Record]) -> list[str]:
     return [what, table(["training part", "arms", "difference", "p", "p, Holm"], rows)]
 
 
-def _segmentation(metrics: Record) -> list[str]:
-    rows = []
-    for arm, structures in metrics["results"].items():
-        for structure, own in structures.items():
-            rows.append(
-                [
-                    arm,
-                    structure,
-                    own["cases"],
-                    own["missed"],
-                    *(_interval(own[m]) for m in SEGMENTED),
-                ]
-            )
-    tests = [
+def segmentation(metrics: Record) -> list[str]:
+    """The metrics.json of a segmentation as paragraphs and tables of Markdown."""
+    arms = metrics["results"]
+    short = any(own.get("unscored") for found in arms.values() for own in found.values())
+    rows = [
         [
-            t["metric"],
-            f"{t['first']} - {t['second']}",
-            f"{_number(t.get('difference'), 3)} ({_number(t.get('low'), 3)} to "
-            f"{_number(t.get('high'), 3)})",
-            t["n"],
-            p_text(t["p"]),
-            p_text(t["p_holm"]),
+            arm,
+            structure,
+            own["cases"],
+            *([own.get("unscored", 0)] if short else []),
+            own["missed"],
+            *(_interval(own[m]) for m in SEGMENTED),
         ]
-        for t in metrics["tests"]
+        for arm, structures in arms.items()
+        for structure, own in structures.items()
     ]
-    head = [
-        "arm",
-        "structure",
-        "cases",
-        "missed",
-        "Dice",
-        "HD95 (mm)",
-        "mean surface distance (mm)",
+    head = ["arm", "structure", "cases", *(["unscored"] if short else []), "missed"]
+    found = [table([*head, "Dice", "HD95 (mm)", "mean surface distance (mm)", "volume r"], rows)]
+    repeated = [f"{arm}: {n}" for arm, n in metrics.get("repetitions", {}).items() if n > 1]
+    if repeated:
+        found.insert(0, f"Repetitions, averaged case by case: {', '.join(repeated)}.")
+    head = ["arms", "mean difference", "subjects", "p (Wilcoxon)", "p, Holm"]
+    if metrics["tests"]:
+        found.append(table(["metric", *head], [_test(t, "metric") for t in metrics["tests"]]))
+    if metrics.get("structure_tests"):
+        rows = [_test(t, "structure", "metric") for t in metrics["structure_tests"]]
+        found += ["For each structure, Holm over all rows of a metric:"]
+        found.append(table(["structure", "metric", *head], rows))
+    return found + [f"Noticed: {f['arm']}: {f['what']}." for f in metrics.get("findings", [])]
+
+
+def _test(test: Record, *names: str) -> list[object]:
+    """A row on two arms, after what the columns ``names`` say."""
+    between = f"{_number(test.get('low'), 3)} to {_number(test.get('high'), 3)}"
+    return [
+        *(test[n] for n in names),
+        f"{test['first']} - {test['second']}",
+        f"{_number(test.get('difference'), 3)} ({between})",
+        test["n"],
+        p_text(test["p"]),
+        p_text(test["p_holm"]),
     ]
-    found = [table([*head, "volume r"], rows)]
-    if tests:
-        head = ["metric", "arms", "mean difference", "subjects", "p (Wilcoxon)", "p, Holm"]
-        found.append(table(head, tests))
-    return found
 
 
 def _found(records: Mapping[str, Record]) -> list[str]:

@@ -197,6 +197,23 @@ def test_crops_that_do_not_divide_are_refused_with_those_that_do() -> None:
         Starts([Arm("u", "unet")], config, Contract(), 3)
 
 
+def test_patches_must_divide_crops_only_where_there_are_patches() -> None:
+    config = load_segment("small", ["crops.size=40", "unet.channels=[4,8]", "unet.strides=[2]"])
+    assert config.unetr.patch_size == 16
+    Starts([Arm("u", "unet")], config, Contract(), 3)
+    with pytest.raises(UsageError, match=r"patches of 16.*crops\.size=32"):
+        Starts([Arm("u", "unet"), Arm("v", "scratch")], config, Contract(), 3)
+
+
+@pytest.mark.parametrize("word", ["staged:", ""])
+def test_a_staged_encoder_that_would_never_thaw_is_refused(encoder_folder: Path, word: str) -> None:
+    settings = ["epochs=12", "tune.encoder=staged" if not word else "tune.encoder=full"]
+    with pytest.raises(UsageError, match=r"never thaws in 12.*frozen_epochs=3"):
+        starts_of(encoder_folder, f"{word}{encoder_folder}", *settings, "tune.frozen_epochs=12")
+    starts_of(encoder_folder, f"{word}{encoder_folder}", *settings, "tune.frozen_epochs=11")
+    starts_of(encoder_folder, f"frozen:{encoder_folder}", "epochs=12", "tune.frozen_epochs=12")
+
+
 def test_bfloat16_is_not_trusted_at_the_bottom_of_small_crops() -> None:
     unet = Architecture("unet", 3, {"strides": [2, 2, 2, 2]})
     assert not sound_bf16(unet, 32, torch.device("cpu"))

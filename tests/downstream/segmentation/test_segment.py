@@ -140,10 +140,14 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "arms" / "unet" / "seed-0" / "fold-0" / "weights.safetensors")
 
 
+@pytest.mark.parametrize("average", [0.0, 0.9])
+@pytest.mark.parametrize("selection", ["inner", "last"])
 def test_killed_between_epochs_it_goes_on_to_the_same_weights(
-    labelled: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    labelled: Cohort, tmp_path: Path, average: float, selection: str
 ) -> None:
-    config = tiny("epochs=4", "checkpoint_minutes=1e-9")
+    config = tiny(
+        "epochs=4", "checkpoint_minutes=1e-9", f"average={average}", f"selection={selection}"
+    )
     segment(labelled.path, ["unet=unet"], tmp_path / "whole", config, holdout=0.2)
 
     class Killed(Exception):

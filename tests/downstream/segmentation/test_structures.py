@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from volta3d.downstream.segmentation.labelcheck import check_labels
+from volta3d.downstream.segmentation.labelmap_files import volumes_of
+from volta3d.downstream.segmentation.native import Grid
 from volta3d.downstream.segmentation.structures import (
     Structure,
+    class_counts,
     classes_of,
     pairs,
     resolve,
@@ -29,6 +34,15 @@ BRAIN = {47: "Right-Hippocampus", 48: "Left-Hippocampus", 31: "Right-Amygdala"}
         ("Hippocampus", ""),
         ("left-right thing", ""),
         ("Lateral ventricle", ""),
+        ("LeftHippocampus", "left"),
+        ("HippocampusRight", "right"),
+        ("lHippocampus", "left"),
+        ("RHippocampus", "right"),
+        ("rhHippocampus", "right"),
+        ("hippocampus_lh", "left"),
+        ("LOrG", ""),
+        ("Right LOrG lateral orbital gyrus", "right"),
+        ("Bright spot", ""),
     ],
 )
 def test_sides_are_words_not_letters(name: str, side: str) -> None:
@@ -44,6 +58,22 @@ def test_the_hippocampus_is_found_by_its_names_left_first() -> None:
 def test_freesurfer_numbers_are_known_without_names() -> None:
     found = resolve("hippocampus", {}, present=[2, 17, 53])
     assert [(s.values, s.side) for s in found] == [((17,), "left"), ((53,), "right")]
+
+
+def test_freesurfer_numbers_have_sides_where_both_are_listed_and_nothing_is_named() -> None:
+    found = resolve((53, 16, 17, 18), {})
+    names = ["Right-Hippocampus", "label 16", "Left-Hippocampus", "label 18"]
+    assert [s.name for s in found] == names
+    assert pairs(found) == (0, 3, 2, 1, 4)
+    # in other tables the numbers are other structures', 47 a cerebellum's in FreeSurfer's
+    assert pairs(resolve((48, 47), {})) is None
+    assert pairs(resolve((17, 53), {17: "this", 53: "that"})) is None
+
+
+def test_sides_are_found_in_names_of_one_word() -> None:
+    names = {1: "LeftHippocampus", 2: "RightHippocampus", 3: "leftAmygdala", 4: "Amygdala_R"}
+    assert pairs(resolve((1, 2, 3, 4), names)) == (0, 2, 1, 4, 3)
+    assert pairs(resolve("hippocampus", {1: names[1], 2: names[2]})) == (0, 2, 1)
 
 
 def test_the_decathlon_s_parts_have_no_sides() -> None:
@@ -86,6 +116,23 @@ def test_classes_and_values_are_inverse_and_strangers_are_background() -> None:
     classes = classes_of(labels, structures)
     assert classes.tolist() == [[[0, 1, 1], [2, 0, 0]]]
     assert values_of(classes, structures).tolist() == [[[0, 48, 48], [47, 0, 0]]]
+
+
+def test_classes_are_counted_plane_by_plane() -> None:
+    """The same counts, without numpy's eight bytes a voxel for the whole volume."""
+    structures = (Structure("a", (1,)), Structure("b", (2,)), Structure("none", (3,)))
+    classes = np.random.default_rng(0).integers(0, 3, (96, 80, 64)).astype(np.uint8)
+    expected = np.bincount(classes.ravel(), minlength=4)
+    for laid in (classes, np.asfortranarray(classes), classes[::-1, ::2]):
+        wanted = np.bincount(laid.ravel(), minlength=4)
+        assert np.array_equal(class_counts(laid, structures), wanted)
+    grid = Grid(classes.shape, np.diag([2.0, 1.0, 1.0, 1.0]))
+    tracemalloc.start()
+    found = volumes_of(classes, grid, structures)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == {"a": 2.0 * expected[1], "b": 2.0 * expected[2], "none": 0.0}
+    assert peak < classes.nbytes / 4
 
 
 SIDES = (Structure("left", (1,), "left"), Structure("right", (2,), "right"))

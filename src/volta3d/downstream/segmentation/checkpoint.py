@@ -18,7 +18,7 @@ from volta3d.files import atomic_folder, clean_partial, read_json, sha256, write
 from volta3d.pretrain.checkpoint import optimizer_tensors, restore_optimizer
 
 FOLDER = "checkpoint"
-FILES = ("network", "optimizer", "best")
+FILES = ("network", "optimizer", "best", "average")
 
 
 @dataclass
@@ -44,13 +44,26 @@ def save_kept(
     optimizer: torch.optim.Optimizer,
     kept: Kept,
     identity: dict[str, Any],
+    average: nn.Module | None = None,
 ) -> None:
     """Publish ``folder/checkpoint`` in place of the last one.
+
+    Args:
+        folder: of the training.
+        network, optimizer: as they stand.
+        kept: the rest.
+        identity: what a resumed training must share.
+        average: the moving average of the network, if there is one.
 
     Raises:
         VoltaError: the disk is full; the last one stays.
     """
-    tensors = (_own(network.state_dict()), optimizer_tensors(optimizer), _own(kept.best or {}))
+    tensors = (
+        _own(network.state_dict()),
+        optimizer_tensors(optimizer),
+        _own(kept.best or {}),
+        _own(average.state_dict()) if average is not None else {},
+    )
     with atomic_folder(folder / FOLDER) as temporary:
         sums = {}
         for name, content in zip(FILES, tensors, strict=True):
@@ -67,9 +80,19 @@ def save_kept(
 
 
 def load_kept(
-    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, identity: dict[str, Any]
+    folder: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    identity: dict[str, Any],
+    average: nn.Module | None = None,
 ) -> Kept:
     """Put a checkpoint back; a fresh start when there is none, or only a damaged one (warned of).
+
+    Args:
+        folder: of the training.
+        network, optimizer: they get the state they had.
+        identity: what the checkpoint must share.
+        average: the moving average of the network, which gets its state too.
 
     Raises:
         CheckpointError: it is of other settings or data.
@@ -83,7 +106,7 @@ def load_kept(
         state = read_json(path / "state.json")
         if any(sha256(path / f"{n}.safetensors") != state["sha256"][n] for n in FILES):
             raise CheckpointError("A checkpoint file is damaged", where=path)
-        weights, moments, best = (load_file(path / f"{n}.safetensors") for n in FILES)
+        weights, moments, best, mean = (load_file(path / f"{n}.safetensors") for n in FILES)
     except (VoltaError, OSError, SafetensorError, KeyError, TypeError) as error:
         warnings.warn(f"Training starts again: {error}", stacklevel=2)
         return Kept()
@@ -94,6 +117,8 @@ def load_kept(
             fix="Resume with the original ones, or start a new run folder",
         )
     network.load_state_dict(weights)
+    if average is not None:
+        average.load_state_dict(mean)
     restore_optimizer(optimizer, moments)
     _lay_like_parameters(optimizer)
     return Kept(**state["kept"], best=best or None)

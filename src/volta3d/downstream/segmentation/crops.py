@@ -1,7 +1,10 @@
 """Training crops: where they lie, how they are varied, and image and labels cut together.
 
 Everything drawn for a crop is a function of (seed, epoch, scan, number of the crop), never of the
-network, so all arms see the same crops.
+network, so all arms see the same crops. Crops lie where windows lie when a scan is outlined: within
+the head's box, or around its middle where the box is the smaller one. Norms take their statistics
+over a whole crop, so a crop that is half air would show the network another world than it is asked
+about.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from volta3d.config import CropsConfig, ViewsConfig
 from volta3d.randomness import numpy_generator, torch_generator
 from volta3d.views.geometry import Geometry, sampling_grid, view_to_volume
 from volta3d.views.intensity import Intensity, apply_intensity, draw_intensity
+
+JITTER = 3.0  # [C] prepared voxels that a crop may leave its place by, so that borders are seen too
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,13 @@ def draw_crop(
         key: (seed, epoch, scan, number).
         config: how.
         edge: of the prepared cube, in voxels.
-        inside: first and last voxel of the head's box, [3] each; crops without a structure in
-            their middle have it within this box.
+        inside: first and last voxel of the head's box, [3] each; see ``placed`` for what a crop
+            has to do with it.
         voxels: for each structure its voxels [n, 3], drawn from with equal chance for each
             structure, so that small ones are seen as often as large ones.
+
+    Returns:
+        The crop; the same for the same arguments. Every number is drawn whether it is used or not.
     """
     rng = numpy_generator(*key, "crop")
     zoom = rng.uniform(*config.scale)
@@ -60,10 +68,12 @@ def draw_crop(
     away = rng.uniform(-1.0, 1.0, 3) * config.stray * config.size / 2
     anywhere = rng.uniform(inside[0], inside[1])
     structure, part = int(rng.integers(max(1, len(voxels)))), rng.uniform()
+    shift = rng.uniform(-1.0, 1.0, 3) * JITTER
     centre = anywhere
     if chance < config.foreground and len(voxels):
         own = voxels[structure]
         centre = own[int(part * len(own))] + away
+    centre = placed(centre, inside, config.size * zoom, shift)
     width = config.size * zoom / edge  # above 1 the crop reaches beyond the cube, into black
     at = np.clip((2 * centre + 1) / edge - 1, -1.0, 1.0)
     geometry = Geometry(
@@ -77,12 +87,35 @@ def draw_crop(
     return Crop(key, geometry, drawn)
 
 
+def placed(
+    centre: np.ndarray, inside: tuple[np.ndarray, np.ndarray], edge: float, shift: np.ndarray
+) -> np.ndarray:
+    """The centre of a crop moved to where a window of the same edge could lie [C].
+
+    Along an axis where the head's box is longer than the crop, the crop stays within the box;
+    where it is not, the crop lies around the middle of the box, as padding places it.
+
+    Args:
+        centre: [3] in voxels of the prepared cube.
+        inside: first and last voxel of the box, [3] each.
+        edge: of the crop in voxels of the prepared cube.
+        shift: [3] voxels by which these bounds are moved.
+    """
+    first, last = inside[0] - 0.5, inside[1] + 0.5  # the outer faces
+    middle = (first + last) / 2
+    low = np.minimum(first + edge / 2, middle)
+    high = np.maximum(last - edge / 2, middle)
+    moved: np.ndarray = np.clip(centre, low + shift, high + shift)
+    return moved
+
+
 def cut(
     volumes: Sequence[Tensor],
     labels: Sequence[Tensor],
     crops: Sequence[Crop],
     size: int,
     *,
+    blacks: Sequence[float],
     value_range: tuple[float, float],
     swapped: tuple[int, ...] | None,
 ) -> tuple[Tensor, Tensor]:
@@ -93,7 +126,8 @@ def cut(
         labels: their classes, uint8 [E, E, E].
         crops: B of them.
         size: edge S.
-        value_range: black and white; black is what lies outside the cube.
+        blacks: of each cube the value of what lies outside it.
+        value_range: least and largest value of all cubes, between which intensities are varied.
         swapped: the order of classes in a mirrored body; None: a flip swaps nothing.
 
     Returns:
@@ -101,11 +135,11 @@ def cut(
     """
     low, high = value_range
     images, maps = [], []
-    for volume, label, crop in zip(volumes, labels, crops, strict=True):
+    for volume, label, crop, black in zip(volumes, labels, crops, blacks, strict=True):
         shape = (volume.shape[0], volume.shape[1], volume.shape[2])
         affine = view_to_volume(crop.geometry, shape)
         grid = sampling_grid(affine[None, None], size, volume.device)[0]
-        images.append(_read(volume[None, None] - low, grid, "bilinear"))
+        images.append(_read(volume[None, None] - black, grid, "bilinear") + (black - low))
         found = _read(label[None, None].float(), grid, "nearest").long()
         if crop.geometry.flip and swapped is not None:
             found = torch.tensor(swapped, device=found.device)[found]

@@ -14,12 +14,13 @@ from monai.losses.dice import DiceCELoss
 from torch import Tensor, nn
 
 from volta3d.config import SegmentConfig
+from volta3d.downstream.segmentation.average import averaged, follow
 from volta3d.downstream.segmentation.checkpoint import Kept, load_kept, save_kept
 from volta3d.downstream.segmentation.crops import cut, draw_crop
 from volta3d.downstream.segmentation.labelled import LabelledScans
 from volta3d.downstream.segmentation.memory_layout import fast_layout
 from volta3d.downstream.segmentation.networks import parameter_groups, train_encoder
-from volta3d.downstream.segmentation.sliding import probabilities
+from volta3d.downstream.segmentation.sliding import black_of, probabilities
 from volta3d.downstream.segmentation.structures import pairs
 from volta3d.errors import Diverged
 from volta3d.pretrain.log import MetricsLog
@@ -69,6 +70,9 @@ class Fitted:
 class Fit:
     """Trains one network.
 
+    With ``config.average`` it is the moving average of the weights that is judged, kept and left in
+    the network at the end.
+
     Args:
         network: its weights are changed.
         scans: all labelled scans.
@@ -88,6 +92,7 @@ class Fit:
     ) -> None:
         self.scans, self.task, self.config, self.bf16 = scans, task, config, bf16
         self.network = fast_layout(network.to(scans.device))
+        self.average = averaged(self.network) if config.average else None
         self.swapped = pairs(scans.structures)
         groups = parameter_groups(
             self.network,
@@ -108,7 +113,8 @@ class Fit:
             CheckpointError: a checkpoint of other settings or data.
             VoltaError: nothing can be written.
         """
-        kept = load_kept(self.task.folder, self.network, self.optimizer, self.task.identity)
+        state = (self.network, self.optimizer)
+        kept = load_kept(self.task.folder, *state, self.task.identity, self.average)
         log = MetricsLog(self.task.folder, step=kept.epoch * self.per_epoch)
         saved = time.monotonic()
         try:
@@ -123,14 +129,11 @@ class Fit:
                     notify(kept.epoch, f"loss {loss:.3f}" + _said(kept))
                 due = time.monotonic() - saved > 60 * self.config.checkpoint_minutes
                 if due and kept.epoch < self.config.epochs:
-                    save_kept(
-                        self.task.folder, self.network, self.optimizer, kept, self.task.identity
-                    )
+                    save_kept(self.task.folder, *state, kept, self.task.identity, self.average)
                     saved = time.monotonic()
         finally:
             log.close()
-        if kept.best is not None:
-            self.network.load_state_dict(kept.best)
+        self._leave(kept)
         epoch = kept.best_epoch if kept.best is not None else kept.epoch
         return Fitted(epoch, kept.best_dice, kept.seconds, kept.epoch * self.per_epoch)
 
@@ -165,6 +168,9 @@ class Fit:
                 )
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
+            if self.average is not None:
+                done = epoch * self.per_epoch + step
+                follow(self.average, self.network, decay=self.config.average, step=done)
             total += float(loss.detach())
         return total / self.per_epoch
 
@@ -193,6 +199,7 @@ class Fit:
             [scans.label(i) for i, _ in part],
             crops,
             self.config.crops.size,
+            blacks=[scans.blacks[i] for i, _ in part],
             value_range=scans.value_range,
             swapped=self.swapped,
         )
@@ -208,15 +215,15 @@ class Fit:
 
     def predict(self, volume: Tensor, flips: tuple[tuple[int, ...], ...] = ((),)) -> Tensor:
         """Class probabilities [C, E, E, E] of a prepared volume."""
-        self.network.eval()
+        network = self._told().eval()
         with self._precision():
             return probabilities(
-                self.network,
+                network,
                 volume,
                 size=self.config.crops.size,
                 overlap=self.config.overlap,
                 batch=self.config.window_batch,
-                background=self.scans.value_range[0],
+                background=black_of(volume, self.scans.cohort.contract),
                 flips=flips,
                 swapped=self.swapped,
             )
@@ -234,8 +241,17 @@ class Fit:
         found = self.judge(self.task.judged)
         if kept.best_dice is None or found > kept.best_dice:
             kept.best_dice, kept.best_epoch = found, kept.epoch
-            kept.best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+            kept.best = {k: v.detach().clone() for k, v in self._told().state_dict().items()}
         return found
+
+    def _told(self) -> nn.Module:
+        """The weights that are judged and kept."""
+        return self.network if self.average is None else self.average
+
+    def _leave(self, kept: Kept) -> None:
+        """The weights kept into the network; the average has done its work."""
+        self.network.load_state_dict(kept.best or self._told().state_dict())
+        self.average = None
 
     def _set_rate(self, step: int) -> None:
         """Linear warm-up, then half a cosine to a hundredth."""

@@ -77,6 +77,7 @@ def _keep(
         "selection": config.selection,
         "inner_dice": record["judged_dice"],
         "loaded": record["loaded"],
+        "bf16": record["bf16"],
         "trained_on": {
             "scans": record["scans"]["train"],
             "subjects": record["subjects"],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from volta3d.downstream.segmentation.structures import Structure, pairs
+from volta3d.downstream.segmentation.structures import Structure, class_counts, pairs
 from volta3d.prepare.findings import Finding
 
 FIX = "Correct the label map and prepare again, or leave the scan out"
@@ -26,7 +26,7 @@ def check_labels(
         structures: in the order of the classes.
         side_ratio: sides may differ by this factor in volume.
     """
-    counts = np.bincount(classes.ravel(), minlength=len(structures) + 1)[1:]
+    counts = class_counts(classes, structures)[1:]
     missing = [s.name for s, n in zip(structures, counts, strict=True) if n == 0]
     if missing:
         what = f"{', '.join(missing)} has no voxel"

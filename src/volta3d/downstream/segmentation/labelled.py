@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,12 @@ from torch import Tensor
 
 from volta3d.cohort.store import Cohort
 from volta3d.downstream.segmentation.labelcheck import check_labels
-from volta3d.downstream.segmentation.sliding import foreground_box
+from volta3d.downstream.segmentation.sliding import black_of, foreground_box
 from volta3d.downstream.segmentation.structures import Structure, classes_of, resolve
 from volta3d.errors import CohortError
 from volta3d.files import content_hash
+from volta3d.prepare.rows import label_of_cell
+from volta3d.prepare.scan import Label
 
 MOST = 4096  # voxels of a structure that crops are centred on
 
@@ -31,6 +32,7 @@ class LabelledScans:
         rows: index of each scan in the cohort.
         refused: scans left out: ``scan_id``, ``code``, ``what``, ``how_to_fix``.
         volume_mm3: of all structures together, by scan.
+        blacks: of each scan the value of what lies outside the head.
         value_range: black and white of the crops.
     """
 
@@ -40,6 +42,7 @@ class LabelledScans:
     rows: list[int]
     refused: list[dict[str, str]]
     volume_mm3: list[float]
+    blacks: list[float]
     value_range: tuple[float, float]
     _labels: list[Tensor]
     _voxels: list[list[np.ndarray]]
@@ -50,7 +53,10 @@ class LabelledScans:
     def open(
         cls, cohort: Cohort, labels: Any, side_ratio: float, device: torch.device
     ) -> LabelledScans:
-        """Read and check all label maps; the volumes too when they fit into memory.
+        """Read and check all label maps.
+
+        Volumes and label maps are kept on the device when all of them fit there. Otherwise volumes
+        are read again when they are wanted, and label maps wait in the CPU's memory.
 
         Raises:
             CohortError: no labels, or none that is sound.
@@ -64,7 +70,7 @@ class LabelledScans:
                 "NAME_dseg.nii.gz beside NAME.nii.gz in a plain folder",
             )
         structures = resolve(labels, cohort.contract.label_names, _present(cohort))
-        found = cls(cohort, structures, device, [], [], [], (0.0, 1.0), [], [], [])
+        found = cls(cohort, structures, device, [], [], [], [], (0.0, 1.0), [], [], [])
         whole = [np.inf, -np.inf]
         fits = _fits(cohort, device)
         kept: list[Tensor] = []
@@ -74,7 +80,7 @@ class LabelledScans:
                 continue
             volume = torch.from_numpy(cohort.volume(index))
             whole = [min(whole[0], float(volume.min())), max(whole[1], float(volume.max()))]
-            found._add(index, classes, volume)
+            found._add(index, classes, volume, device if fits else torch.device("cpu"))
             if fits:
                 kept.append(volume.to(device))
         if not found.rows:
@@ -109,8 +115,8 @@ class LabelledScans:
         return torch.from_numpy(self.cohort.volume(self.rows[index])).to(self.device)
 
     def label(self, index: int) -> Tensor:
-        """Its classes, uint8 [E, E, E]."""
-        return self._labels[index]
+        """Its classes, uint8 [E, E, E] on the device."""
+        return self._labels[index].to(self.device)
 
     def voxels(self, index: int) -> list[np.ndarray]:
         """Up to some thousand voxels of each structure, [n, 3]."""
@@ -120,10 +126,12 @@ class LabelledScans:
         """First and last voxel of the head's box."""
         return self._boxes[index]
 
-    def source(self, index: int, kind: str = "source") -> Path | None:
-        """The file of the scan (``source``) or of its label map (``label_file``), if any."""
-        text = str(self.cohort.participants[kind].iloc[self.rows[index]])
-        return Path(text) if text and self.cohort.participants["source"].iloc[0] else None
+    def label_source(self, index: int) -> Label | None:
+        """The file of its label map, or its files; None in a cohort made from arrays."""
+        table = self.cohort.participants
+        if not table["source"].iloc[0]:
+            return None
+        return label_of_cell(str(table["label_file"].iloc[self.rows[index]]))
 
     def identity(self) -> dict[str, Any]:
         """What a run remembers of its data, to refuse other data on resume."""
@@ -150,16 +158,17 @@ class LabelledScans:
         row = {"scan_id": scan_id, "code": code, "what": what, "how_to_fix": fix}
         self.refused.append(row)
 
-    def _add(self, index: int, classes: np.ndarray, volume: Tensor) -> None:
-        low = self.cohort.contract.value_range
-        box = foreground_box(volume, low[0] if low else float(volume.min()))
+    def _add(self, index: int, classes: np.ndarray, volume: Tensor, device: torch.device) -> None:
+        black = black_of(volume, self.cohort.contract)
+        box = foreground_box(volume, black)
         first = np.array([s.start for s in box])
         last = np.array([s.stop - 1 for s in box])
         voxels = [np.argwhere(classes == i + 1) for i in range(len(self.structures))]
         self.rows.append(index)
+        self.blacks.append(black)
         self._boxes.append((first, last))
         self._voxels.append([v[:: max(1, len(v) // MOST)].astype(np.int16) for v in voxels])
-        self._labels.append(torch.from_numpy(classes).to(self.device))
+        self._labels.append(torch.from_numpy(classes).to(device))
         voxel = abs(float(np.linalg.det(self.cohort.affine(index)[:3, :3])))
         self.volume_mm3.append(sum(len(v) for v in voxels) * voxel)
 

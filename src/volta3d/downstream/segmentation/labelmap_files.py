@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import pandas as pd
 from volta3d import __version__
 from volta3d.cohort.participants import write_table
 from volta3d.downstream.segmentation.native import Grid
-from volta3d.downstream.segmentation.structures import Structure, values_of
+from volta3d.downstream.segmentation.structures import Structure, class_counts, values_of
+from volta3d.errors import VoltaError
 from volta3d.files import atomic_file, write_json
 
 SCANS, VOLUMES, NAMES = "scans.tsv", "volumes.tsv", "dseg.tsv"
+VOLUME_COLUMNS = ("scan_id", "structure", "mm3", "file")
 
 
 def bids_names(people: Sequence[tuple[str, str]], desc: str = "volta3d") -> list[str]:
@@ -75,7 +77,7 @@ def volumes_of(
     classes: np.ndarray, native: Grid, structures: Sequence[Structure]
 ) -> dict[str, float]:
     """The volume of each structure in mm³."""
-    counts = np.bincount(classes.ravel(), minlength=len(structures) + 1)
+    counts = class_counts(classes, structures)
     return {s.name: float(counts[i + 1] * native.voxel_mm3) for i, s in enumerate(structures)}
 
 
@@ -93,7 +95,7 @@ def describe(
         folder: of the derivative.
         structures: for ``dseg.tsv``.
         rows: for each map ``scan_id``, ``participant_id``, ``session``, ``file`` and more columns;
-            ``volumes`` goes to ``volumes.tsv``, one row a structure.
+            ``volumes`` (mm³ by structure) goes to ``volumes.tsv``, one row a structure.
         name: of the derivative.
         settings: how it was made, for ``dataset_description.json``.
     """
@@ -113,8 +115,56 @@ def describe(
     scans = [{k: v for k, v in row.items() if k != "volumes"} for row in listed]
     write_table(folder / SCANS, pd.DataFrame(scans))
     volumes = [
-        {"scan_id": row["scan_id"], "structure": structure, "mm3": round(mm3, 3)}
+        (row["scan_id"], structure, round(mm3, 3), row["file"])
         for row in listed
         for structure, mm3 in row.get("volumes", {}).items()
     ]
-    write_table(folder / VOLUMES, pd.DataFrame(volumes, columns=["scan_id", "structure", "mm3"]))
+    write_table(folder / VOLUMES, pd.DataFrame(volumes, columns=list(VOLUME_COLUMNS)))
+
+
+def described(folder: Path) -> list[dict[str, Any]]:
+    """The rows that ``describe`` was given for the label maps that are still there, as texts.
+
+    Raises:
+        VoltaError: a table is there and cannot be read.
+    """
+    scans = read_rows(folder / SCANS, ("scan_id", "file"))
+    files = {row["scan_id"]: row["file"] for row in scans}
+    found: dict[str, dict[str, str]] = {}
+    for row in read_rows(folder / VOLUMES, ("scan_id", "structure", "mm3")):
+        # tables of earlier releases have no column file
+        file = row.get("file") or files.get(row["scan_id"], "")
+        found.setdefault(file, {})[row["structure"]] = row["mm3"]
+    rows = [row for row in scans if row["file"] and (folder / row["file"]).is_file()]
+    try:
+        return [
+            {**row, "volumes": {k: float(v) for k, v in found.get(row["file"], {}).items()}}
+            for row in rows
+        ]
+    except ValueError as error:
+        raise _unreadable(folder / VOLUMES, error) from error
+
+
+def read_rows(path: Path, columns: Collection[str]) -> list[dict[str, str]]:
+    """The rows of a table that has these columns; none of any other table, or where there is none.
+
+    Raises:
+        VoltaError: it cannot be read.
+    """
+    if not path.is_file():
+        return []
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if not set(columns) <= set(table.columns):
+        return []
+    return [{str(k): str(v) for k, v in row.items()} for row in table.to_dict("records")]
+
+
+def _unreadable(path: Path, error: Exception) -> VoltaError:
+    return VoltaError(
+        f"A table of earlier results cannot be read: {error}",
+        where=path,
+        fix="Remove it, or choose another --out",
+    )

@@ -18,13 +18,14 @@ from volta3d.config import build
 from volta3d.downstream.classification.fitted import FORMAT, read_model_config
 from volta3d.downstream.segmentation.memory_layout import fast_layout
 from volta3d.downstream.segmentation.networks import Architecture, empty
-from volta3d.downstream.segmentation.sliding import flip_passes, probabilities
+from volta3d.downstream.segmentation.sliding import black_of, flip_passes, probabilities
 from volta3d.downstream.segmentation.structures import Structure, pairs
 from volta3d.downstream.weights import LARGEST, check_sha256, read_tensors
 from volta3d.errors import ConfigError, EncoderError
 from volta3d.files import atomic_folder, sha256, write_json, write_text
 from volta3d.pretrain.encoder import CARD, CONFIG, WEIGHTS
 
+FLIPS = ("none", "left-right")
 RESTORE = "Restore the model folder, or fit it again with volta3d segment"
 
 
@@ -46,6 +47,22 @@ class SegmentModel:
     config: dict[str, Any]
     path: Path
 
+    @property
+    def test_flips(self) -> str:
+        """The passes that its run averaged: none, or left-right."""
+        return str(_asked(self.config, "test_flips", "none"))
+
+    @property
+    def largest_component(self) -> bool:
+        """Whether its run kept only the largest part of each structure."""
+        return bool(_asked(self.config, "largest_component", False))
+
+    @property
+    def bf16(self) -> bool:
+        """Whether it was trained and tested in bfloat16."""
+        stated = _asked(self.config, "precision", "auto") != "fp32"  # of releases without the fact
+        return bool(self.config.get("bf16", stated))
+
     @torch.no_grad()
     def tell(
         self, volume: np.ndarray, *, flips: str = "none", bf16: bool = False, batch: int = 4
@@ -59,15 +76,15 @@ class SegmentModel:
             batch: windows at once.
         """
         device = next(self.network.parameters()).device
-        own = self.contract.value_range
+        cube = torch.from_numpy(volume).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             return probabilities(
                 self.network,
-                torch.from_numpy(volume).to(device),
+                cube,
                 size=int(self.config["crop"]),
                 overlap=float(self.config["overlap"]),
                 batch=batch,
-                background=own[0] if own else float(volume.min()),
+                background=black_of(cube, self.contract),
                 flips=flip_passes(flips),
                 swapped=pairs(self.structures),
             )
@@ -90,7 +107,8 @@ def save_segment_model(
         architecture: of the network.
         structures: in the order of its classes.
         contract: how the scans it saw were prepared.
-        about: ``crop``, ``overlap``, ``arm``, ``trained_on``, ``fold``, ``inner_dice`` ...
+        about: ``crop``, ``overlap``, ``arm``, ``trained_on``, ``fold``, ``inner_dice``, ``bf16``,
+            ``settings`` (``test_flips`` and ``largest_component`` among them) ...
     """
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     with atomic_folder(folder) as temporary:
@@ -131,14 +149,29 @@ def load_segment_model(path: Path | str, device: torch.device | str = "cpu") -> 
         tensors = read_tensors(path / WEIGHTS)
         network = empty(architecture, 0, device="meta")
         network.load_state_dict(tensors, strict=True, assign=True)
-    except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
+        model = SegmentModel(network, structures, contract, content, path)
+        _check_told(model)
+    except (
+        AttributeError, KeyError, TypeError, ValueError, RuntimeError, ConfigError
+    ) as error:  # fmt: skip
         raise EncoderError(
             f"The model's {CONFIG} and weights do not fit: {type(error).__name__}: {error}",
             where=path,
             fix=RESTORE,
         ) from error
     fast_layout(network.to(device)).eval()
-    return SegmentModel(network, structures, contract, content, path)
+    return model
+
+
+def _asked(content: dict[str, Any], key: str, missing: Any) -> Any:
+    """A setting of the run that a model is from."""
+    return content.get("settings", {}).get(key, missing)
+
+
+def _check_told(model: SegmentModel) -> None:
+    stated = (model.config.get("bf16", False), _asked(model.config, "largest_component", False))
+    if model.test_flips not in FLIPS or not all(isinstance(s, bool) for s in stated):
+        raise ValueError("how it is to be used is not stated rightly")
 
 
 def _check_sizes(

@@ -82,7 +82,8 @@ class Starts:
 
     Raises:
         EncoderError: an encoder is damaged, contradicts the cohort, or doesn't fit a UNETR.
-        UsageError: crops that patches or strides don't divide.
+        UsageError: crops that patches or strides don't divide, or a staged encoder that would stay
+            frozen to the end.
     """
 
     def __init__(
@@ -94,6 +95,8 @@ class Starts:
             if arm.kind == ENCODER:
                 self.encoders[arm.name] = load_encoder(arm.path)
                 check_grey(self.encoders[arm.name], contract)
+        for arm in arms:
+            self._check_stages(arm)
         self.architectures = {arm.name: self._architecture(arm) for arm in arms}
 
     def build(self, arm: Arm, seed: int) -> tuple[nn.Module, LoadReport | None]:
@@ -130,6 +133,15 @@ class Starts:
             return "full"
         named: dict[str, Tune] = {"full": "full", "staged": "staged", "frozen": "frozen"}
         return named[arm.how or self.config.tune.encoder]
+
+    def _check_stages(self, arm: Arm) -> None:
+        epochs, frozen = self.config.epochs, self.config.tune.frozen_epochs
+        if self.tune(arm) == "staged" and frozen >= epochs:
+            raise UsageError(
+                f"A staged encoder that is frozen for {frozen} epochs never thaws in {epochs}",
+                where=arm.name,
+                fix=f"Use --set tune.frozen_epochs={epochs // 4}, more epochs, or frozen:ENCODER",
+            )
 
     def _architecture(self, arm: Arm) -> Architecture:
         if arm.kind == "unet":

@@ -8,27 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from volta3d import __version__
 from volta3d.cohort.arrays import decode, encode
-from volta3d.cohort.participants import QUARANTINE_COLUMNS, write_table
 from volta3d.cohort.store import CONTRACT
 from volta3d.downstream.embed import _device
 from volta3d.downstream.predict import PredictResult, Progress
+from volta3d.downstream.raw_scans import NO_SOURCE, find_scans, nothing_found
 from volta3d.downstream.segmentation.labelmap_files import (
     VOLUMES,
     bids_names,
-    describe,
     volumes_of,
     write_labelmap,
 )
-from volta3d.downstream.segmentation.model import SegmentModel, load_segment_model
+from volta3d.downstream.segmentation.model import FLIPS, SegmentModel, load_segment_model
 from volta3d.downstream.segmentation.native import Grid, largest_components, to_native
+from volta3d.downstream.segmentation.predictions import REFUSED, Predictions
 from volta3d.errors import UsageError, VoltaError
-from volta3d.files import atomic_file, require_writable, write_json
+from volta3d.files import atomic_file, require_writable
 from volta3d.prepare.findings import Finding, Refused
-from volta3d.prepare.layouts import discover
 from volta3d.prepare.nifti import read_nifti
 from volta3d.prepare.qc import mosaic, write_png
 from volta3d.prepare.scan import Scan, plain_path
@@ -36,21 +33,18 @@ from volta3d.prepare.source import as_nifti
 from volta3d.prepare.volume import prepare_scan
 from volta3d.pretrain.precision import uses_bf16
 
-FLIPS = ("none", "left-right")
-ABOUT, REFUSED = "predictions.json", "refused.tsv"
-
 
 @dataclass(frozen=True)
 class Options:
-    """What is done besides one plain pass.
+    """What is done besides one plain pass; what is None is done as the model's run did it.
 
     Args:
         flips: none, or left-right: a mirrored pass is averaged in.
         largest: keep only the largest part of each structure.
     """
 
-    flips: str = "none"
-    largest: bool = False
+    flips: str | None = None
+    largest: bool | None = None
 
     def checked(self) -> Options:
         """Itself.
@@ -58,9 +52,40 @@ class Options:
         Raises:
             UsageError: an unknown kind of flips.
         """
-        if self.flips not in FLIPS:
+        if self.flips not in (None, *FLIPS):
             raise UsageError("Unknown flips", where=self.flips, fix=f"Use {', '.join(FLIPS)}")
         return self
+
+
+@dataclass(frozen=True)
+class Way:
+    """How all scans of a call are outlined.
+
+    Args:
+        flips: none, or left-right.
+        largest: keep only the largest part of each structure.
+        bf16: run the network in bfloat16.
+    """
+
+    flips: str
+    largest: bool
+    bf16: bool
+
+    @classmethod
+    def of(cls, fitted: SegmentModel, options: Options) -> Way:
+        """As its run did it, but for what the caller chose and what the device is slow at."""
+        device = next(fitted.network.parameters()).device
+        return cls(
+            fitted.test_flips if options.flips is None else options.flips,
+            fitted.largest_component if options.largest is None else options.largest,
+            fitted.bf16 and uses_bf16("auto", device),
+        )
+
+    def content(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        precision = "bf16" if self.bf16 else "fp32"
+        flips, largest = self.flips, self.largest
+        return {"test_flips": flips, "largest_component": largest, "precision": precision}
 
 
 def predict_labels(
@@ -75,7 +100,8 @@ def predict_labels(
     """Write a BIDS derivative of label maps, volumes.tsv, pictures and refused.tsv.
 
     The scans are prepared by the model's own contract. What cannot be read is refused with the
-    reason, and the others go on.
+    reason, as are paths without a scan, and the others go on. A folder with earlier results keeps
+    them: the tables hold all label maps of the folder, of a file made twice the later one.
 
     Args:
         model: a folder that ``segment`` wrote.
@@ -83,24 +109,27 @@ def predict_labels(
         out: the derivative's folder.
         device: auto, cpu or cuda.
         progress: called with (done, total).
-        options: flips and clean-up, recorded in ``predictions.json``.
+        options: flips and clean-up, recorded in ``predictions.json``; by default and in precision
+            as the model's run did it.
 
     Raises:
         EncoderError: the model is damaged.
-        CohortError: a path is missing or holds no scan.
-        UsageError: a prepared cohort instead of scans, or unknown flips.
+        CohortError: not one path can be used: each is missing or holds no scan.
+        UsageError: a prepared cohort instead of scans, unknown flips, or a folder with label maps
+            of other structures.
         VoltaError: not one scan could be used, or the results cannot be written.
     """
     options.checked()
     fitted = load_segment_model(model, _device(device))
     found, refused = _discover(scans)
     require_writable(out)
+    folder = Predictions.open(out, fitted)
+    way = Way.of(fitted, options)
     names = bids_names([(s.participant_id, s.session) for s in found])
-    bf16 = uses_bf16("auto", next(fitted.network.parameters()).device)
     rows: list[dict[str, Any]] = []
     for number, (scan, name) in enumerate(zip(found, names, strict=True)):
         try:
-            rows.append(_one(fitted, scan, out, name, options, bf16))
+            rows.append(_one(fitted, scan, out, name, way))
         except Refused as error:
             refused.append(_refusal(scan.source, error.finding))
         except VoltaError:
@@ -118,29 +147,32 @@ def predict_labels(
             where=first["source"],
             fix=first["how_to_fix"],
         )
-    _publish(fitted, out, rows, refused, options, any(s.synthetic for s in found))
+    folder.publish(rows, refused, way.content(), synthetic=any(s.synthetic for s in found))
     return PredictResult(out / VOLUMES, len(rows), tuple(refused), out / REFUSED)
 
 
 def _discover(paths: Sequence[Path]) -> tuple[list[Scan], list[dict[str, str]]]:
-    found: list[Scan] = []
-    refused: list[dict[str, str]] = []
     for path in paths:
-        if (path / CONTRACT).is_file():
+        if _is_cohort(path):
             raise UsageError(
                 "A prepared cohort has no scans of its own to give label maps to",
                 where=path,
                 fix="Name the scans it was prepared from",
             )
-        discovered = discover(path)
-        found += discovered.scans
-        refused += [_refusal(p, f) for p, f in discovered.refused]
-    return found, refused
+    found, refused = find_scans(paths)
+    if not found and all(finding.code == NO_SOURCE for _, finding in refused):
+        raise nothing_found(refused)
+    return found, [_refusal(path, finding) for path, finding in refused]
 
 
-def _one(
-    fitted: SegmentModel, scan: Scan, out: Path, name: str, options: Options, bf16: bool
-) -> dict[str, Any]:
+def _is_cohort(path: Path) -> bool:
+    try:
+        return (path / CONTRACT).is_file()
+    except OSError:  # a folder that may not be looked into
+        return False
+
+
+def _one(fitted: SegmentModel, scan: Scan, out: Path, name: str, way: Way) -> dict[str, Any]:
     """Prepare, outline and bring back one scan; its row of the tables."""
     contract = fitted.contract
     with as_nifti(scan) as (nifti, noticed):
@@ -148,9 +180,9 @@ def _one(
         native = _grid(nifti)
     # through the storage's rounding, as the scans it was trained on
     volume = decode(encode(prepared.volume, contract), contract)
-    found = fitted.tell(volume, flips=options.flips, bf16=bf16)
+    found = fitted.tell(volume, flips=way.flips, bf16=way.bf16)
     classes = to_native(found, prepared.affine, native)
-    if options.largest:
+    if way.largest:
         classes = largest_components(classes)
     write_labelmap(out / name, classes, native, fitted.structures)
     picture = out / name.replace("_dseg.nii.gz", "_preview.png")
@@ -168,40 +200,15 @@ def _one(
         "file": name,
         "source": plain_path(scan.source),
         "findings": ";".join(dict.fromkeys(codes)),
+        "model_sha256": fitted.config["weights_sha256"],
         "volumes": volumes,
     }
 
 
 def _grid(nifti: Path) -> Grid:
-    image = read_nifti(nifti)
+    image = read_nifti(nifti, narrow=True)
     shape = (image.data.shape[0], image.data.shape[1], image.data.shape[2])
     return Grid(shape, image.affine)
-
-
-def _publish(
-    fitted: SegmentModel,
-    out: Path,
-    rows: list[dict[str, Any]],
-    refused: list[dict[str, str]],
-    options: Options,
-    synthetic: bool,
-) -> None:
-    made = {"test_flips": options.flips, "largest_component": options.largest}
-    describe(out, fitted.structures, rows, name="volta3d segmentation", settings=made)
-    write_table(out / REFUSED, pd.DataFrame(refused, columns=list(QUARANTINE_COLUMNS)))
-    write_json(
-        out / ABOUT,
-        {
-            "software": f"volta3d {__version__}",
-            "kind": "segmentation",
-            **made,
-            "model_sha256": fitted.config["weights_sha256"],
-            "contract_hash": fitted.config["contract_hash"],
-            "synthetic": synthetic,
-            "told": len(rows),
-            "refused": len(refused),
-        },
-    )
 
 
 def _refusal(path: Path, finding: Finding) -> dict[str, str]:

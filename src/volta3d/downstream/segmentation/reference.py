@@ -16,10 +16,10 @@ from volta3d.downstream.segmentation.labelmap_files import (
     write_labelmap,
 )
 from volta3d.downstream.segmentation.native import Grid
+from volta3d.downstream.segmentation.native_labels import read_native
 from volta3d.downstream.segmentation.structures import classes_of
 from volta3d.errors import CohortError
-from volta3d.prepare.findings import Refused
-from volta3d.prepare.nifti import read_nifti
+from volta3d.prepare.scan import label_files_of
 
 FOLDER = "reference"
 
@@ -27,8 +27,9 @@ FOLDER = "reference"
 class References:
     """Native grids and truth of the labelled scans.
 
-    A scan's own space is the grid of its label map's file, which preparation found to be that of
-    the scan. A cohort that was made from arrays has no files: there the prepared grid stands in.
+    A scan's own space is the grid of its label map's file (or of the first of its files), which
+    preparation found to be that of the scan. A cohort that was made from arrays has no files: there
+    the prepared grid stands in.
 
     Args:
         scans: all labelled scans.
@@ -51,10 +52,11 @@ class References:
         Raises:
             CohortError: with the way out.
         """
-        gone = [f for i in range(len(self.scans)) if (f := self._file(i)) and not f.is_file()]
+        sources = [self.scans.label_source(i) for i in range(len(self.scans))]
+        gone = [f for label in sources for f in label_files_of(label) if not f.is_file()]
         if gone:
             raise CohortError(
-                f"{len(gone)} label maps are not where they were when the cohort was prepared",
+                f"{len(gone)} label files are not where they were when the cohort was prepared",
                 where=gone[0],
                 fix="Put them back, or prepare the cohort again: outlines are scored against them "
                 "in the scans' own space",
@@ -87,21 +89,11 @@ class References:
             rows.append({**self.row(index), "volumes": volumes})
         describe(self.folder, self.scans.structures, rows, name="Reference label maps")
 
-    def _file(self, index: int) -> Path | None:
-        return self.scans.source(index, "label_file")
-
     def _read(self, index: int) -> tuple[np.ndarray, Grid]:
-        file = self._file(index)
-        if file is None:
+        source = self.scans.label_source(index)
+        if source is None:
             label = self.scans.label(index).cpu().numpy()
             edge = label.shape[0]
             return label, Grid((edge, edge, edge), self.scans.cohort.affine(self.scans.rows[index]))
-        try:
-            image = read_nifti(file)
-        except Refused as error:
-            raise CohortError(
-                error.finding.what, where=file, fix="Restore the label map"
-            ) from error
-        data = np.rint(image.data).astype(np.int64)
-        shape = (data.shape[0], data.shape[1], data.shape[2])
-        return classes_of(data, self.scans.structures), Grid(shape, image.affine)
+        values, grid = read_native(source)
+        return classes_of(values, self.scans.structures), grid

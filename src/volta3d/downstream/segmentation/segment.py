@@ -20,6 +20,7 @@ from volta3d.downstream.segmentation.job import Job, Surgeon
 from volta3d.downstream.segmentation.labelled import LabelledScans
 from volta3d.downstream.segmentation.networks import HOWS, WORDS, Starts
 from volta3d.downstream.segmentation.reference import References
+from volta3d.downstream.segmentation.sides import check_flips
 from volta3d.errors import CheckpointError, UsageError
 from volta3d.files import require_writable, write_text
 from volta3d.ledger import Ledger
@@ -100,6 +101,7 @@ def segment(
     chosen = parse_arms(arms, words=WORDS, hows=HOWS)
     opened, device = Cohort.open(Path(cohort)), _device(config.device)
     scans = LabelledScans.open(opened, config.labels, config.side_ratio, device)
+    check_flips(scans, config)
     starts = Starts(chosen, config, opened.contract, len(scans.structures) + 1)
     splits = make_splits(scans, config, folds=folds, holdout=holdout)
     references = References(scans, run)

@@ -8,8 +8,20 @@ import torch
 from monai.inferers.utils import sliding_window_inference
 from torch import Tensor
 
+from volta3d.cohort.contract import Contract
+
 Network = Callable[[Tensor], Tensor]
 Box = tuple[slice, slice, slice]
+
+
+def black_of(volume: Tensor, contract: Contract) -> float:
+    """The value of what lies outside the head in a prepared volume [D, H, W].
+
+    The lower end of the contract's range. Where it has none (z-scores) every volume has a black of
+    its own, its least value; that of another volume would turn air into head.
+    """
+    own = contract.value_range
+    return own[0] if own else float(volume.min())
 
 
 def foreground_box(volume: Tensor, background: float) -> Box:
@@ -80,7 +92,7 @@ def probabilities(
         network: crops to logits.
         volume: float32 [D, H, W].
         size, overlap, batch: see ``slide``.
-        background: the lowest value of the cohort's range, which surrounds the head.
+        background: the value that surrounds the head, see ``black_of``.
         flips: the axes mirrored in each pass; the passes are averaged. ((),) is one plain pass.
         swapped: the order of the C classes in a mirrored body (left for right); None: the same.
 

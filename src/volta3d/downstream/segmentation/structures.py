@@ -13,8 +13,27 @@ from volta3d.errors import UsageError, nearest
 
 LEFT = re.compile(r"(?<![a-z])(left|lh|l)(?![a-z])", re.IGNORECASE)
 RIGHT = re.compile(r"(?<![a-z])(right|rh|r)(?![a-z])", re.IGNORECASE)
-# Label values that say by themselves what they are, when no dseg.tsv does.
-FREESURFER = {17: "Left-Hippocampus", 53: "Right-Hippocampus"}
+CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{3})")  # LHippocampus, not LOrG
+# Label values that say by themselves what they are, when no dseg.tsv does: FreeSurfer's aseg.
+HIPPOCAMPI = {17: "Left-Hippocampus", 53: "Right-Hippocampus"}
+SIDED = {
+    "Cerebral-White-Matter": (2, 41),
+    "Cerebral-Cortex": (3, 42),
+    "Lateral-Ventricle": (4, 43),
+    "Inf-Lat-Vent": (5, 44),
+    "Cerebellum-White-Matter": (7, 46),
+    "Cerebellum-Cortex": (8, 47),
+    "Thalamus": (10, 49),
+    "Caudate": (11, 50),
+    "Putamen": (12, 51),
+    "Pallidum": (13, 52),
+    "Hippocampus": (17, 53),
+    "Amygdala": (18, 54),
+    "Accumbens-area": (26, 58),
+    "VentralDC": (28, 60),
+    "vessel": (30, 62),
+    "choroid-plexus": (31, 63),
+}  # left, right
 PARTS = ("anterior", "posterior")  # Medical Segmentation Decathlon, one hippocampus a crop
 EXAMPLE = "--set 'labels={left: 48, right: 47}'"
 
@@ -45,9 +64,9 @@ class Structure:
 
 
 def side_of(name: str) -> str:
-    """left, right or empty, from words such as Left-, lh, _R."""
-    spaced = re.sub(r"[_\-.]", " ", name)
-    left, right = bool(LEFT.search(spaced)), bool(RIGHT.search(spaced))
+    """left, right or empty, from words such as Left-, lh, _R, HippocampusLeft."""
+    words = _words(name)
+    left, right = bool(LEFT.search(words)), bool(RIGHT.search(words))
     return "" if left == right else "left" if left else "right"
 
 
@@ -60,7 +79,9 @@ def resolve(
 
     Args:
         labels: ``hippocampus``, which is found by its names (or FreeSurfer's 17 and 53); a list of
-            numbers or names of ``dseg.tsv``; or a mapping of one's own names to numbers.
+            numbers or names of ``dseg.tsv``; or a mapping of one's own names to numbers. Where no
+            value has a name, a listed number whose other side by FreeSurfer's table is listed too
+            has the name and the side of that table.
         names: of the values, from the cohort's ``dseg.tsv``.
         present: the values that occur, for sets without names.
 
@@ -72,7 +93,8 @@ def resolve(
     elif isinstance(labels, str):
         found = _hippocampus(labels, names, present)
     else:
-        found = [_one(label, names) for label in labels]
+        known = names or _freesurfer(labels)
+        found = [_one(label, known) for label in labels]
     values = [v for s in found for v in s.values]
     if not found or len(set(values)) != len(values) or 0 in values:
         raise UsageError(
@@ -115,6 +137,21 @@ def classes_of(labels: np.ndarray, structures: Sequence[Structure]) -> np.ndarra
     return found
 
 
+def class_counts(classes: np.ndarray, structures: Sequence[Structure]) -> np.ndarray:
+    """How many voxels each class has, int64 [C].
+
+    Plane by plane: numpy counts in eight bytes a voxel, which of a whole volume is a gigabyte.
+
+    Args:
+        classes: uint8 [I, J, K], values 0..C-1.
+        structures: in the order of the classes 1..C-1.
+    """
+    counts = np.zeros(len(structures) + 1, np.int64)
+    for plane in classes:
+        counts += np.bincount(plane.ravel(), minlength=len(counts))
+    return counts
+
+
 def values_of(classes: np.ndarray, structures: Sequence[Structure]) -> np.ndarray:
     """The inverse: classes to the first label value of each structure, uint16."""
     table = np.array([0, *(s.values[0] for s in structures)], np.uint16)
@@ -141,12 +178,21 @@ def _one(label: int | str, names: Mapping[int, str]) -> Structure:
     )
 
 
+def _freesurfer(labels: Sequence[int | str]) -> dict[int, str]:
+    """FreeSurfer's names of the numbers that are there with their other side."""
+    found: dict[int, str] = {}
+    for name, (left, right) in SIDED.items():
+        if left in labels and right in labels:
+            found |= {left: f"Left-{name}", right: f"Right-{name}"}
+    return found
+
+
 def _hippocampus(wanted: str, names: Mapping[int, str], present: Sequence[int]) -> list[Structure]:
     if wanted.casefold() not in ("hippocampus", "hippocampi"):
         return [_one(wanted, names)]
     named = {v: n for v, n in names.items() if "hippocamp" in n.lower()}
     if not named and {17, 53} <= set(present) and not names:
-        named = FREESURFER
+        named = HIPPOCAMPI
     if named:
         by_side: dict[str, list[tuple[int, str]]] = {}
         for value, name in named.items():
@@ -167,9 +213,19 @@ def _hippocampus(wanted: str, names: Mapping[int, str], present: Sequence[int]) 
     )
 
 
-def _bare(name: str) -> str:
+def _words(name: str) -> str:
+    """A name with spaces between its words; HippocampusLeft is two where no other word is a side.
+
+    So that the L of "Right LOrG lateral orbital gyrus" stays what it is.
+    """
     spaced = re.sub(r"[_\-.]", " ", name)
-    return " ".join(RIGHT.sub(" ", LEFT.sub(" ", spaced)).split()).casefold()
+    said = LEFT.search(spaced) or RIGHT.search(spaced)
+    return spaced if said else CAMEL.sub(" ", spaced)
+
+
+def _bare(name: str) -> str:
+    """A name without its side."""
+    return " ".join(RIGHT.sub(" ", LEFT.sub(" ", _words(name))).split()).casefold()
 
 
 def _check_sides(structures: Sequence[Structure]) -> None:

@@ -1,0 +1,135 @@
+"""What the values of label maps mean, folder by folder: every tool has its own numbers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from volta3d.downstream.segmentation.structures import Structure, resolve
+from volta3d.errors import UsageError, VoltaError
+from volta3d.evaluate.labelmaps import read_classes
+from volta3d.evaluate.labelsets import LabelSet
+
+FREESURFER = {17: "Left-Hippocampus", 53: "Right-Hippocampus"}
+NEUROMORPHOMETRICS = {48: "Left-Hippocampus", 47: "Right-Hippocampus"}  # MICCAI 2012
+LOOKED_AT = 5  # label maps of a folder, for the values that occur
+Key = TypeVar("Key")
+Meaning = tuple[Structure, ...]
+
+
+def meanings(
+    reference: LabelSet, others: Mapping[Key, LabelSet], labels: Any
+) -> tuple[Meaning, dict[Key, Meaning]]:
+    """The structures of the reference, and those of each other folder in the same order.
+
+    Numbers that are given hold in every folder; names are looked up in each folder's ``dseg.tsv``;
+    hippocampi without names are found by the numbers of FreeSurfer (17, 53) or Neuromorphometrics
+    (48, 47). A folder without names whose values are those of a folder with names means the same.
+
+    Args:
+        reference: the folder of reference label maps.
+        others: the folders that are scored.
+        labels: as in the settings of ``segment``.
+
+    Raises:
+        UsageError: the meaning of a folder's values isn't clear.
+        VoltaError: a structure has no counterpart in a folder.
+    """
+    lenders = [s for s in (reference, *others.values()) if s.names]
+    structures = _told(reference, labels, lenders)
+    return structures, {
+        key: counterparts(structures, _told(labelset, labels, lenders), labelset.folder)
+        for key, labelset in others.items()
+    }
+
+
+def structures_of(labelset: LabelSet, labels: Any) -> Meaning:
+    """What the values of one folder mean.
+
+    Raises:
+        UsageError: not clear without being told.
+    """
+    asked = isinstance(labels, str) and labels.casefold() in ("hippocampus", "hippocampi")
+    if not asked or labelset.names:
+        return resolve(labels, labelset.names)
+    if labelset.surfer and any(p.parent.name == "mri" for p in labelset.files.values()):
+        return resolve(labels, FREESURFER)
+    present = values_of(labelset)
+    for names in (FREESURFER, NEUROMORPHOMETRICS):
+        if set(names) <= present:
+            return resolve(labels, names)
+    return resolve(labels, FREESURFER if labelset.surfer else {}, sorted(present))
+
+
+def values_of(labelset: LabelSet) -> set[int]:
+    """The values in the first label maps of a folder that can be read, without 0."""
+    present: set[int] = set()
+    read = 0
+    for path in labelset.files.values():
+        try:
+            present |= {int(v) for v in np.unique(read_classes(path)[0])}
+        except VoltaError:  # it will be told of when it is scored
+            continue
+        read += 1
+        if read == LOOKED_AT:
+            break
+    return present - {0}
+
+
+def counterparts(
+    reference: Sequence[Structure], other: Sequence[Structure], where: object = "labels"
+) -> Meaning:
+    """The structures of another label set in the order of the reference's.
+
+    By side where there are sides, else by name, else by the same values, else, where nothing has a
+    side, in the order given.
+
+    Raises:
+        VoltaError: one has no counterpart.
+    """
+    found = []
+    sided = any(s.side for s in (*reference, *other))
+    for position, structure in enumerate(reference):
+        same = [s for s in other if s.side and s.side == structure.side]
+        if not structure.side or len(same) != 1:
+            same = [s for s in other if s.name.casefold() == structure.name.casefold()]
+        if not same:
+            same = [s for s in other if s.values == structure.values and not s.side]
+        if not same and len(other) == len(reference) and not sided:
+            same = [other[position]]
+        if len(same) != 1:
+            raise VoltaError(
+                f"'{structure.name}' has no counterpart among {', '.join(s.name for s in other)}",
+                where=where,
+                fix="Put a dseg.tsv with the same names beside both, or use --labels",
+            )
+        found.append(same[0])
+    return tuple(found)
+
+
+def _told(labelset: LabelSet, labels: Any, lenders: Sequence[LabelSet]) -> Meaning:
+    """Its own meaning, else the one that all folders with the same values agree on."""
+    try:
+        return structures_of(labelset, labels)
+    except UsageError as error:
+        lent = _lent(labelset, labels, lenders) if not labelset.names else []
+        if not lent or any(_values(m) != _values(lent[0]) for m in lent):
+            raise UsageError(error.what, where=labelset.folder, fix=error.fix) from error
+        return lent[0]
+
+
+def _lent(labelset: LabelSet, labels: Any, lenders: Sequence[LabelSet]) -> list[Meaning]:
+    present = values_of(labelset)
+    found = []
+    for lender in lenders:
+        with contextlib.suppress(UsageError):  # told of when it is asked itself
+            if present and present <= set(lender.names):
+                found.append(structures_of(lender, labels))
+    return found
+
+
+def _values(meaning: Meaning) -> list[tuple[tuple[int, ...], str]]:
+    return [(s.values, s.side) for s in meaning]

@@ -1,0 +1,64 @@
+"""Labelled scans in memory: on the device when they fit, and what surrounds each head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from volta3d.cohort.contract import Contract
+from volta3d.cohort.store import Cohort, write_cohort
+from volta3d.downstream.segmentation import labelled as labelled_module
+from volta3d.downstream.segmentation.labelled import LabelledScans
+
+EDGE = 16
+NAMES = {47: "Right-Hippocampus", 48: "Left-Hippocampus"}
+Z = {"scaling": "zscore", "value_range": None, "storage": "float16"}
+
+
+def cohort_of(folder: Path, contract: Contract, blacks: tuple[float, ...]) -> Cohort:
+    """Heads of another black each in a cube of that black, a structure on each side."""
+    labels = np.zeros((EDGE,) * 3, np.uint16)
+    labels[4:6, 6:10, 6:10], labels[10:12, 6:10, 6:10] = 48, 47
+    volumes = [np.full(labels.shape, black, np.float32) for black in blacks]
+    for volume in volumes:
+        volume[3:13, 2:14, 4:12] = 1.0
+    ids = [f"s{i}" for i in range(len(blacks))]
+    people = pd.DataFrame({"scan_id": ids, "participant_id": ids})
+    return write_cohort(folder, contract, volumes, people, labels=[labels] * len(blacks))
+
+
+def opened(cohort: Cohort, device: str = "cpu") -> LabelledScans:
+    return LabelledScans.open(cohort, "hippocampus", 2.0, torch.device(device))
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_label_maps_stay_on_the_device_only_when_all_fit(
+    tmp_path: Path, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract = Contract(size=EDGE, spacing=2.0, fit="pad", label_names=NAMES)
+    cohort = cohort_of(tmp_path / "c", contract, (0.0, 0.0))
+    monkeypatch.setattr(labelled_module, "_fits", lambda cohort, device: fits)
+    scans = opened(cohort, "meta")  # a device apart from the CPU, on any machine
+    kept = {label.device.type for label in scans._labels}
+    assert kept == ({"meta"} if fits else {"cpu"})
+    assert scans.label(1).device.type == "meta" and scans.label(1).dtype == torch.uint8
+    assert scans.volume(1).device.type == "meta"
+
+
+def test_every_z_scored_head_has_a_black_and_a_box_of_its_own(tmp_path: Path) -> None:
+    contract = Contract(size=EDGE, spacing=2.0, fit="pad", label_names=NAMES, **Z)  # type: ignore[arg-type]
+    scans = opened(cohort_of(tmp_path / "c", contract, (-1.0, -2.0)))
+    assert scans.blacks == [-1.0, -2.0] and scans.value_range == (-2.0, 1.0)
+    for index in (0, 1):
+        first, last = scans.inside(index)
+        assert first.tolist() == [3, 2, 4] and last.tolist() == [12, 13, 11]
+
+
+def test_a_range_has_one_black(tmp_path: Path) -> None:
+    contract = Contract(size=EDGE, spacing=2.0, fit="pad", label_names=NAMES)
+    scans = opened(cohort_of(tmp_path / "c", contract, (0.0, 0.0)))
+    assert scans.blacks == [0.0, 0.0] and scans.value_range == (0.0, 1.0)
