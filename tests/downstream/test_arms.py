@@ -58,6 +58,7 @@ def test_every_form(tmp_path: Path) -> None:
         (("a=",), "NAME=SPEC"),
         (("../a=scratch",), "NAME=SPEC"),
         (("a=scratch", "A=swin"), "same name"),
+        (("a=scratch", "a.seed1=swin"), "repetitions"),
         (("a=nowhere/encoder",), "Neither an encoder folder"),
         (("a=swim",), "swin"),
         (("a=linear:nowhere",), "Neither an encoder folder"),

@@ -13,7 +13,7 @@ from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort
 from volta3d.config import load_classify
 from volta3d.downstream.classification.classify import classify
-from volta3d.evaluate.classification import evaluate_predictions
+from volta3d.evaluate.classification.score import evaluate_predictions
 
 SETTINGS = ["epochs=3", "folds=3", "lr=1e-3", "precision=fp32", "final_model=false"]
 SHUFFLES = 6

@@ -268,7 +268,7 @@ def write_classification(
 ) -> Path:
     """A scored run of ``classify``: the first arm knows most, predictions drawn from a formula."""
     from volta3d.downstream.classification.predictions import PREDICTIONS, write_predictions
-    from volta3d.evaluate.classification import evaluate_predictions
+    from volta3d.evaluate.classification.score import evaluate_predictions
 
     folder.mkdir(parents=True)
     draws, people, rows = np.random.default_rng(4), 60, []
@@ -311,8 +311,8 @@ def write_classification(
 
 def write_segmentation(folder: Path) -> Path:
     """A scored run of ``segment`` without its label maps: ``unet`` misses one structure."""
-    from volta3d.evaluate.segmentation import plain
-    from volta3d.evaluate.segmentation_summary import summarise
+    from volta3d.evaluate.segmentation.score import plain
+    from volta3d.evaluate.segmentation.summary import summarise
 
     folder.mkdir(parents=True)
     draws, rows = np.random.default_rng(5), []

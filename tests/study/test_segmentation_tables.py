@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from volta3d.evaluate.segmentation_summary import summarise
+from volta3d.evaluate.segmentation.summary import summarise
 from volta3d.study.tables import segmentation
 
 

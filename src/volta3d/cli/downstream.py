@@ -49,8 +49,8 @@ def classify(
     """Sex, diagnosis, age or any column from scans: arms compared by cross-validation."""
     from volta3d.config import load_classify
     from volta3d.downstream.classification.classify import classify as run
+    from volta3d.evaluate.classification.text import render
     from volta3d.evaluate.evaluate import evaluate as measure
-    from volta3d.evaluate.table import render
 
     settings = list(assignments or [])
     if folds is not None:
@@ -151,7 +151,7 @@ def evaluate(
     """Metrics from predictions alone: scores, intervals over subjects, tests between arms."""
     from volta3d.config import load_segment
     from volta3d.evaluate.evaluate import evaluate as run
-    from volta3d.evaluate.table import render
+    from volta3d.evaluate.text import render
 
     wanted = load_segment("paper", [f"labels={labels}"]).labels
     found = run(runs, reference=reference, out=out, labels=wanted)

@@ -41,9 +41,9 @@ def segment(
     """Hippocampi or any structures outlined: arms compared in the scans' own space."""
     from volta3d.config import load_segment
     from volta3d.downstream.segmentation.segment import segment as run
-    from volta3d.evaluate.outlines import draw_outlines
-    from volta3d.evaluate.segmentation import evaluate_segmentation
-    from volta3d.evaluate.segmentation_text import render
+    from volta3d.evaluate.segmentation.outlines import draw_outlines
+    from volta3d.evaluate.segmentation.score import evaluate_segmentation
+    from volta3d.evaluate.segmentation.text import render
 
     config = load_segment(preset, assignments or [])
     with Steps("segment", "epochs") as steps:

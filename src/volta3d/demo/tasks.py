@@ -16,7 +16,7 @@ from volta3d.config import load_classify, load_segment
 from volta3d.downstream.classification.classify import classify
 from volta3d.downstream.segmentation.segment import segment
 from volta3d.evaluate.evaluate import evaluate
-from volta3d.evaluate.outlines import draw_outlines
+from volta3d.evaluate.segmentation.outlines import draw_outlines
 from volta3d.phantom.anatomy import LEFT_HIPPOCAMPUS, RIGHT_HIPPOCAMPUS
 from volta3d.progress import Steps
 

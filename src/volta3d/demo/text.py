@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from volta3d.evaluate.segmentation_summary import ALL
+from volta3d.evaluate.segmentation.summary import ALL
 
 SHOWN = ("untrained regions", "trained regions", "volume only")
 ARMS = {

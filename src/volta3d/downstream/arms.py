@@ -17,6 +17,7 @@ from volta3d.errors import UsageError
 
 ENCODER = "encoder"
 SAW = "pretraining_saw"  # found beside the encoder: what is told of an arm, not what it is
+REPETITION = re.compile(r"\.seed\d+$", re.IGNORECASE)  # folders of label maps end like this
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
 
@@ -66,7 +67,8 @@ def parse_arms(
         hows: words that stand before an encoder folder and say how it is tuned: ``frozen``.
 
     Raises:
-        UsageError: none given, not NAME=SPEC, a name twice, or an encoder folder that isn't there.
+        UsageError: none given, not NAME=SPEC, a name twice or of a repetition, or an encoder folder
+            that isn't there.
     """
     if not texts:
         raise UsageError("Nothing to compare", fix="Add for example --arm volta=run/encoder")
@@ -79,6 +81,12 @@ def parse_arms(
                 "--arm takes NAME=SPEC, the name of letters, digits, '.', '_' and '-'",
                 where=text,
                 fix="Write for example --arm volta=run/encoder",
+            )
+        if REPETITION.search(name):
+            raise UsageError(
+                "Names that end in .seed and a number are those of repetitions",
+                where=name,
+                fix="Call the arm something else",
             )
         if name.casefold() in {a.name.casefold() for a in arms}:
             raise UsageError("Two arms have the same name", where=name, fix="Rename one of them")

@@ -8,9 +8,9 @@ from typing import Any
 
 from volta3d.downstream.classification.predictions import PREDICTIONS
 from volta3d.errors import UsageError, VoltaError
-from volta3d.evaluate.classification import evaluate_predictions
-from volta3d.evaluate.segmentation import evaluate_reference, evaluate_segmentation
-from volta3d.evaluate.segmentation_arms import PREDICTIONS as LABELMAPS
+from volta3d.evaluate.classification.score import evaluate_predictions
+from volta3d.evaluate.segmentation.arms import PREDICTIONS as LABELMAPS
+from volta3d.evaluate.segmentation.score import evaluate_reference, evaluate_segmentation
 
 
 def evaluate(

@@ -19,7 +19,7 @@ from volta3d.report.task_run import TaskRun
 from volta3d.report.viewer import Colour, Overlay, Picture, write_viewer
 
 if TYPE_CHECKING:
-    from volta3d.evaluate.outlines import Drawn
+    from volta3d.evaluate.segmentation.outlines import Drawn
 
 PALETTE: tuple[Colour, ...] = (
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (240, 228, 66), (213, 94, 0),
@@ -52,7 +52,7 @@ def outlines(run: TaskRun, prefix: str, folder: Path, cohort: Path | None) -> Sh
     if cohort is None:
         return _copied(run, prefix, folder)
     # here: what cuts label maps imports torch, and most reports need none
-    from volta3d.evaluate.outlines import drawn_cases, slices_figure, surfaces_figure
+    from volta3d.evaluate.segmentation.outlines import drawn_cases, slices_figure, surfaces_figure
 
     try:
         near, synthetic = drawn_cases(run.path, cohort)
@@ -85,7 +85,7 @@ def _saved(figure: Figure, name: str, prefix: str, folder: Path) -> Exhibit:
     path.parent.mkdir(exist_ok=True)
     FigureCanvasAgg(figure)
     colour = figure.get_facecolor()
-    from volta3d.evaluate.outlines import DPI
+    from volta3d.evaluate.segmentation.outlines import DPI
 
     figure.savefig(str(path), dpi=DPI, facecolor=colour, metadata={"Software": None})
     return _exhibit(path, name, folder)

@@ -16,7 +16,7 @@ from volta3d.downstream.classification.predictions import (
     score_columns,
 )
 from volta3d.errors import VoltaError
-from volta3d.evaluate.segmentation_summary import CASES
+from volta3d.evaluate.segmentation.summary import CASES
 from volta3d.report.runfolder import read_records
 
 KINDS = ("classification", "regression", "segmentation")

@@ -172,7 +172,7 @@ def make_task(name: str, place: Place) -> Record:
             task does not allow it.
     """
     from volta3d.evaluate.evaluate import evaluate
-    from volta3d.evaluate.outlines import draw_outlines
+    from volta3d.evaluate.segmentation.outlines import draw_outlines
 
     task, out = place.config.tasks[name], place.task(name)
     shared = shared_subjects(name, place)

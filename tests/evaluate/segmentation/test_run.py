@@ -17,11 +17,11 @@ from volta3d.downstream.arms import Arm
 from volta3d.downstream.segmentation.job import Job
 from volta3d.downstream.segmentation.labelmap_files import bids_names
 from volta3d.errors import UsageError, VoltaError
-from volta3d.evaluate.outlines import draw_outlines, drawn_cases, surfaces_figure
-from volta3d.evaluate.segmentation import evaluate_segmentation
-from volta3d.evaluate.segmentation_arms import arm_names
-from volta3d.evaluate.segmentation_summary import read_cases
-from volta3d.evaluate.segmentation_text import render
+from volta3d.evaluate.segmentation.arms import arm_names
+from volta3d.evaluate.segmentation.outlines import draw_outlines, drawn_cases, surfaces_figure
+from volta3d.evaluate.segmentation.score import evaluate_segmentation
+from volta3d.evaluate.segmentation.summary import read_cases
+from volta3d.evaluate.segmentation.text import render
 
 EDGE, PEOPLE = 20, 6
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from scipy.stats import wilcoxon
 
-from volta3d.evaluate.segmentation_summary import ALL, ranked_cases, read_cases, summarise
-from volta3d.evaluate.segmentation_text import render
+from volta3d.evaluate.segmentation.summary import ALL, ranked_cases, read_cases, summarise
+from volta3d.evaluate.segmentation.text import render
 from volta3d.evaluate.statistics import holm
 
 

@@ -26,8 +26,8 @@ from volta3d.downstream.classification.predictions import (
     score_columns,
 )
 from volta3d.errors import VoltaError
-from volta3d.evaluate.delong import delong_test
-from volta3d.evaluate.measures import (
+from volta3d.evaluate.classification.delong import delong_test
+from volta3d.evaluate.classification.measures import (
     Measure,
     Reported,
     calibration_curve,

@@ -10,7 +10,7 @@ import torch
 from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.surface_distance import compute_average_surface_distance
 
-from volta3d.evaluate.surface import dice, surface, surface_distances
+from volta3d.evaluate.segmentation.surface import dice, surface, surface_distances
 
 SPACINGS = [(1.0, 1.0, 1.0), (0.5, 1.25, 3.0)]
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from volta3d.errors import UsageError, VoltaError
-from volta3d.evaluate.segmentation import evaluate_reference
-from volta3d.evaluate.segmentation_summary import ALL
-from volta3d.evaluate.segmentation_text import render
+from volta3d.evaluate.segmentation.score import evaluate_reference
+from volta3d.evaluate.segmentation.summary import ALL
+from volta3d.evaluate.segmentation.text import render
 
 NAMED = "index\tname\n48\tLeft-Hippocampus\n47\tRight-Hippocampus\n"
 PARTS = "index\tname\n1\tAnterior\n2\tPosterior\n"

@@ -17,15 +17,15 @@ import pandas as pd
 from volta3d.config import parse_yaml, read_yaml
 from volta3d.downstream.segmentation.structures import Structure, classes_of
 from volta3d.errors import VoltaError
-from volta3d.evaluate.case_subjects import subjects_of
-from volta3d.evaluate.labelmaps import on_grid, read_classes
-from volta3d.evaluate.labelsets import LabelSet
-from volta3d.evaluate.meanings import Meaning, meanings
-from volta3d.evaluate.misplaced import LABELS_FIX, RUN_FIX, misplaced, without_scores
-from volta3d.evaluate.pairing import partners
-from volta3d.evaluate.segmentation_arms import Key, arm_names, arms_of_run
-from volta3d.evaluate.segmentation_summary import CASES, summarise
-from volta3d.evaluate.surface import dice, surface_distances
+from volta3d.evaluate.segmentation.arms import Key, arm_names, arms_of_run
+from volta3d.evaluate.segmentation.labelmaps import on_grid, read_classes
+from volta3d.evaluate.segmentation.labelsets import LabelSet
+from volta3d.evaluate.segmentation.meanings import Meaning, meanings
+from volta3d.evaluate.segmentation.misplaced import LABELS_FIX, RUN_FIX, misplaced, without_scores
+from volta3d.evaluate.segmentation.pairing import partners
+from volta3d.evaluate.segmentation.subjects import subjects_of
+from volta3d.evaluate.segmentation.summary import CASES, summarise
+from volta3d.evaluate.segmentation.surface import dice, surface_distances
 from volta3d.files import write_json, write_text
 from volta3d.prepare.checks import voxel_sizes
 

@@ -17,9 +17,9 @@ from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_s
 
 from volta3d.downstream.classification.predictions import PREDICTIONS, write_predictions
 from volta3d.errors import UsageError, VoltaError
+from volta3d.evaluate.classification.measures import Reported, calibration_curve, calibration_error
+from volta3d.evaluate.classification.text import render
 from volta3d.evaluate.evaluate import evaluate
-from volta3d.evaluate.measures import Reported, calibration_curve, calibration_error
-from volta3d.evaluate.table import render
 from volta3d.files import sha256
 
 ABOUT: dict[str, Any] = {

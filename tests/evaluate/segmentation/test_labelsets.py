@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from volta3d.errors import VoltaError
-from volta3d.evaluate.labelmaps import read_classes
-from volta3d.evaluate.labelsets import LabelSet
+from volta3d.evaluate.segmentation.labelmaps import read_classes
+from volta3d.evaluate.segmentation.labelsets import LabelSet
 
 AFFINE = np.array([[-1.0, 0, 0, 10], [0, 0, 1, -8], [0, -1, 0, 6], [0, 0, 0, 1]])  # FreeSurfer's
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from volta3d.evaluate.segmentation_summary import ALL
+from volta3d.evaluate.segmentation.summary import ALL
 from volta3d.evaluate.statistics import p_text
 
 Rows = list[list[str]]

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 
-from volta3d.evaluate.labelsets import ENDING
+from volta3d.evaluate.segmentation.labelsets import ENDING
 
 DROPPED = ("acq", "run")  # BIDS entities that a prediction may lack
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from volta3d.downstream.segmentation.structures import Structure, resolve
 from volta3d.errors import UsageError, VoltaError
-from volta3d.evaluate.labelmaps import read_classes
-from volta3d.evaluate.labelsets import LabelSet
+from volta3d.evaluate.segmentation.labelmaps import read_classes
+from volta3d.evaluate.segmentation.labelsets import LabelSet
 
 FREESURFER = {17: "Left-Hippocampus", 53: "Right-Hippocampus"}
 NEUROMORPHOMETRICS = {48: "Left-Hippocampus", 47: "Right-Hippocampus"}  # MICCAI 2012

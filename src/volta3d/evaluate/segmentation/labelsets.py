@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volta3d.errors import VoltaError
-from volta3d.evaluate.labelmaps import is_labelmap, is_mgh, name_of
+from volta3d.evaluate.segmentation.labelmaps import is_labelmap, is_mgh, name_of
 from volta3d.prepare.tables import label_names
 
 ENTITIES = ("sub", "ses", "acq", "run")

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from volta3d.errors import VoltaError
-from volta3d.evaluate.paired import RESAMPLES, mean_of, paired_tests, structure_tests
+from volta3d.evaluate.segmentation.paired import RESAMPLES, mean_of, paired_tests, structure_tests
 from volta3d.evaluate.statistics import interval, resample_subjects
 
 CASES = "cases.tsv"

@@ -1,11 +1,10 @@
-"""Metrics as text for a terminal."""
+"""Metrics of a classification or regression as text for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from volta3d.evaluate import segmentation_text
 from volta3d.evaluate.statistics import p_text
 
 SHOWN = {
@@ -36,8 +35,6 @@ SHORT = {
 
 def render(metrics: Mapping[str, Any]) -> str:
     """The main table of a run, then the comparisons, then where the numbers come from."""
-    if metrics["kind"] == "segmentation":
-        return segmentation_text.render(metrics)
     rows: Sequence[Mapping[str, Any]] = metrics["rows"]
     present = [m for m in SHOWN[metrics["kind"]] if any(r["metric"] == m for r in rows)]
     main = present[0]

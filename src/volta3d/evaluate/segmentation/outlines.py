@@ -21,14 +21,14 @@ from volta3d.cohort.store import Cohort
 from volta3d.downstream.segmentation.native import Grid
 from volta3d.downstream.segmentation.structures import Structure, classes_of
 from volta3d.errors import VoltaError
-from volta3d.evaluate.labelmaps import on_grid, read_classes
-from volta3d.evaluate.labelsets import LabelSet
-from volta3d.evaluate.meanings import Meaning, meanings
-from volta3d.evaluate.pairing import partners
-from volta3d.evaluate.relief import picture
-from volta3d.evaluate.segmentation import REFERENCE, read_config
-from volta3d.evaluate.segmentation_arms import Key, arms_of_run
-from volta3d.evaluate.segmentation_summary import CASES, ranked_cases, read_cases
+from volta3d.evaluate.segmentation.arms import Key, arms_of_run
+from volta3d.evaluate.segmentation.labelmaps import on_grid, read_classes
+from volta3d.evaluate.segmentation.labelsets import LabelSet
+from volta3d.evaluate.segmentation.meanings import Meaning, meanings
+from volta3d.evaluate.segmentation.pairing import partners
+from volta3d.evaluate.segmentation.relief import picture
+from volta3d.evaluate.segmentation.score import REFERENCE, read_config
+from volta3d.evaluate.segmentation.summary import CASES, ranked_cases, read_cases
 from volta3d.files import atomic_file
 from volta3d.prepare.tables import read_table
 

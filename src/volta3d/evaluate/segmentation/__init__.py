@@ -1,0 +1,1 @@
+"""Label maps scored in millimetres, in the scan's own space."""
