@@ -79,6 +79,7 @@ def warnings(run: TaskRun) -> list[str]:
         found.append(OPTIMISTIC)
     if run.metrics.get("dropped"):
         found.append(f"{run.metrics['dropped']} scan(s) were left out; folds.json says why.")
+    found += [f"{f['arm']}: {f['what']}." for f in run.metrics.get("findings") or []]
     found += _saw(run)
     return [f"{run.name}: {text}" for text in found]
 
@@ -155,6 +156,7 @@ def _segmented(run: TaskRun, prefix: str, folder: Path, cohort: Path | None) -> 
     tables: list[Table | None] = []
     if run.metrics:
         tables = [refused_table(run), segmentation_table(run), test_table(run)]
+        tables.append(test_table(run, each=True))
     shown: Viewer | None = viewer
     return Section(
         f"{prefix}scores",

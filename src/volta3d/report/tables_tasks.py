@@ -96,15 +96,17 @@ def segmentation_table(run: TaskRun) -> Table:
         structures = run.metrics["results"][arm]
         for structure, found in structures.items():
             cells = [_mean(found.get(name), digits) for name, _, digits in DISTANCES]
-            counts = [number(found.get(k)) for k in ("missed", "invented", "cases")]
+            counts = [number(found.get(k, 0)) for k in ("missed", "invented", "unscored", "cases")]
             volume = found.get("absolute_error_percent") or {}
             rows.append((arm, structure, *cells, number(volume.get("mean")), *counts))
     names = tuple(title for _, title, _ in DISTANCES)
-    head = ("Arm", "Structure", *names, "Volume error, %", "Missed", "Invented", "Cases")
+    head = ("Arm", "Structure", *names, "Volume error, %", "Missed", "Invented")
+    head = (*head, "No map", "Cases")
     strong = frozenset(i for i, row in enumerate(rows) if row[1].startswith("mean of"))
     caption = (
         "Mean over cases in their own space, 95 % intervals over participants in brackets. A "
-        "missed structure has no distance: it is counted and left out of the mean distance."
+        "missed structure has no distance: it is counted and left out of the mean distance, as is "
+        "a case without a label map."
     )
     return Table(caption, head, rows, numeric=frozenset(range(2, len(head))), strong=strong)
 
@@ -116,11 +118,17 @@ def _mean(found: Any, digits: int) -> str:
     return interval_words(row, digits)
 
 
-def test_table(run: TaskRun) -> Table | None:
-    """Wilcoxon's tests between the arms of a segmentation; None without any."""
-    tests = run.metrics.get("tests", [])
+def test_table(run: TaskRun, *, each: bool = False) -> Table | None:
+    """Wilcoxon's tests between the arms of a segmentation; None without any.
+
+    Args:
+        run: of ``segment``.
+        each: on each structure by itself instead of their mean.
+    """
+    tests = run.metrics.get("structure_tests" if each else "tests", [])
     rows = [
         (
+            *([str(t["structure"])] if each else []),
             str(t["metric"]).replace("_mm", ", mm"),
             f"{t['first']} {MINUS} {t['second']}",
             _mean({"mean": t.get("difference"), "low": t.get("low"), "high": t.get("high")}, 3),
@@ -131,12 +139,15 @@ def test_table(run: TaskRun) -> Table | None:
         )
         for t in tests
     ]
-    head = ("Metric", "Arms", "Mean difference", "Median", "Participants", "p", "p, Holm")
+    columns = ("Metric", "Arms", "Mean difference", "Median", "Participants", "p", "p, Holm")
     caption = (
-        "Paired differences by participant, 95 % bootstrap intervals in brackets; Wilcoxon's "
-        "signed rank test, Holm over all."
+        "Paired differences by participant on cases that both arms have, 95 % bootstrap intervals "
+        "in brackets; Wilcoxon's signed rank test, Holm over all"
     )
-    return Table(caption, head, rows, numeric=frozenset({2, 3, 4, 5, 6})) if rows else None
+    caption += " structures and pairs of a metric." if each else "."
+    head = ("Structure", *columns) if each else columns
+    numeric = frozenset(range(len(head) - 5, len(head)))
+    return Table(caption, head, rows, numeric=numeric) if rows else None
 
 
 def refused_table(run: TaskRun) -> Table | None:

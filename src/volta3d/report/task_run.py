@@ -16,7 +16,7 @@ from volta3d.downstream.classification.predictions import (
     score_columns,
 )
 from volta3d.errors import VoltaError
-from volta3d.evaluate.segmentation.summary import CASES
+from volta3d.evaluate.segmentation.summary import CASES, read_cases
 from volta3d.report.runfolder import read_records
 
 KINDS = ("classification", "regression", "segmentation")
@@ -164,8 +164,8 @@ def _scores(path: Path, metrics: dict[str, Any], notes: list[str]) -> pd.DataFra
 
 def _cases(path: Path, notes: list[str]) -> pd.DataFrame | None:
     try:
-        table = pd.read_csv(path, sep="\t", dtype={"arm": str, "case": str, "structure": str})
-    except (OSError, ValueError):
+        table = read_cases(path)
+    except VoltaError:
         notes.append(f"{path.name} is missing or not readable.")
         return None
     wanted = {"arm", "case", "structure", "status", "dice", "hd95_mm"}
