@@ -13,7 +13,7 @@ import pytest
 from volta3d.report.evidence import Probe
 from volta3d.report.figures_probes import gain_text, interval_text
 from volta3d.report.runfolder import Run, read_run
-from volta3d.report.tables import gain_table
+from volta3d.report.tables_probes import gain_table
 from volta3d.report.verdict import comparisons, health, limits_of, probe_lead
 
 

@@ -19,15 +19,13 @@ from volta3d.report.runfolder import Run
 from volta3d.report.style import number
 from volta3d.report.tables import (
     alarm_table,
-    cohort_tables,
     config_tables,
     environment_table,
-    gain_table,
     hash_table,
-    probe_table,
-    quarantine_tables,
     runs_table,
 )
+from volta3d.report.tables_cohort import cohort_tables, quarantine_tables
+from volta3d.report.tables_probes import gain_table, probe_table
 from volta3d.report.tables_tasks import origin_table, refused_table
 from volta3d.report.task_run import TaskRun
 from volta3d.report.verdict import limits_of

@@ -1,23 +1,19 @@
-"""Every table of the report, as plain text cells that the template escapes."""
+"""Tables of the report, as plain text cells that the template escapes."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from volta3d.config import load_pretrain
 from volta3d.files import content_hash, sha256
-from volta3d.report.evidence import CohortFacts, Probe
-from volta3d.report.figures_probes import ORDER, gain_text, interval_text
+from volta3d.report.evidence import CohortFacts
 from volta3d.report.runfolder import Run
 from volta3d.report.style import UNKNOWN, number
-from volta3d.report.verdict import clearly_better, health
+from volta3d.report.verdict import health
 
 
 @dataclass(frozen=True)
@@ -39,79 +35,6 @@ class Table:
     numeric: frozenset[int] = frozenset()
     strong: frozenset[int] = frozenset()
     folded: bool = False
-
-
-def gain_table(probes: Sequence[Probe]) -> Table:
-    """Trained beside untrained beside volumes alone, one row per pooling, probe and metric."""
-    trained = [p for p in probes if p.role == "trained"]
-
-    def beside(of: Probe, role: str, pooling: str | None) -> str:
-        fits = (
-            p
-            for p in probes
-            if (p.column, p.probe, p.metric, p.role) == (of.column, of.probe, of.metric, role)
-            and pooling in (None, p.pooling)
-        )
-        found = next(fits, None)
-        return interval_text(found) if found else UNKNOWN
-
-    rows = [
-        (
-            p.column,
-            p.probe_name,
-            p.metric_name + (" (less is better)" if p.lower_is_better else ""),
-            p.pooling or p.features,
-            interval_text(p),
-            beside(p, "random", p.pooling),
-            gain_text(p),
-            beside(p, "volume", None),
-            number(p.n) if p.n else UNKNOWN,
-        )
-        for p in trained
-    ]
-    head = ("Column", "Probe", "Metric", "Features", "Trained", "Untrained", "Gain", "Volume only")
-    return Table(
-        "Cross-validated by participant, 95 % intervals over participants in brackets. Gain: "
-        "trained minus untrained on the same participants; rows in bold where that is better and "
-        "its interval leaves out 0.",
-        (*head, "Scans"),
-        rows,
-        numeric=frozenset({4, 5, 6, 7, 8}),
-        strong=frozenset(i for i, p in enumerate(trained) if clearly_better(p)),
-    )
-
-
-def probe_table(probes: Sequence[Probe]) -> Table:
-    """All probe scores, the trained encoder's first within each column, probe and metric."""
-    columns = list(dict.fromkeys(p.column for p in probes))
-    kinds = list(dict.fromkeys((p.probe, p.metric) for p in probes))
-    ordered = sorted(
-        probes,
-        key=lambda p: (
-            columns.index(p.column),
-            kinds.index((p.probe, p.metric)),
-            ORDER.index(p.role),
-        ),
-    )
-    rows = [
-        (
-            p.column,
-            p.probe_name,
-            p.metric_name,
-            p.features,
-            interval_text(p),
-            number(p.n) if p.n else UNKNOWN,
-        )
-        for p in ordered
-    ]
-    return Table(
-        "Every score.",
-        ("Column", "Probe", "Metric", "Features", "Score [95 % interval]", "Scans"),
-        rows,
-        numeric=frozenset({4, 5}),
-        strong=frozenset(i for i, p in enumerate(ordered) if p.role == "trained"),
-        folded=True,
-    )
 
 
 def alarm_table(run: Run) -> Table | None:
@@ -154,83 +77,6 @@ def _worst(values: Sequence[Any], limit: Any) -> str:
     if not numbers or not isinstance(limit, int | float):
         return UNKNOWN
     return number(max(numbers, key=lambda v: abs(v - limit)))
-
-
-def quarantine_tables(cohort: CohortFacts) -> list[Table]:
-    """Refused scans: first how many for which reason, then each with what to do."""
-    table = cohort.quarantine
-    if table.empty:
-        return []
-    counts = Counter(str(code) for code in table["code"])
-    cells = table[["source", "code", "what", "how_to_fix"]].astype(str)
-    each = [tuple(str(c) for c in row) for row in cells.itertuples(index=False)]
-    reasons = Table(
-        f"Quarantined in {cohort.name}, by reason.",
-        ("Reason", "Scans"),
-        [(code, str(n)) for code, n in counts.most_common()],
-        numeric=frozenset({1}),
-    )
-    listing = Table(
-        f"Every quarantined scan of {cohort.name}.",
-        ("Source", "Reason", "What", "How to fix"),
-        each,
-        folded=len(each) > 10,
-    )
-    return [reasons, listing] if len(each) > 10 else [listing]
-
-
-def cohort_tables(cohort: CohortFacts) -> list[Table]:
-    """Who is in a cohort, and what was noticed while preparing it."""
-    people = cohort.participants
-    rows = []
-    for name, part in people.groupby("dataset", sort=True):
-        ages = part["age"].dropna()
-        age = (
-            f"{ages.mean():.1f} ± {ages.std(ddof=0):.1f} "
-            f"({ages.min():.0f}\N{EN DASH}{ages.max():.0f})"
-            if len(ages)
-            else UNKNOWN
-        )
-        rows.append(
-            (
-                str(name) or UNKNOWN,
-                number(len(part)),
-                number(int(part["participant_id"].nunique())),
-                _counts(part["sex"]),
-                age,
-                _counts(part["site"]),
-                _counts(part["diagnosis"]),
-            )
-        )
-    head = (
-        "Data set",
-        "Scans",
-        "Participants",
-        "Sex",
-        "Age, mean ± sd (range)",
-        "Sites",
-        "Diagnoses",
-    )
-    tables = [
-        Table(f"Participants in {cohort.name}, by data set.", head, rows, numeric=frozenset({1, 2}))
-    ]
-    codes = Counter(
-        code for text in people["findings"].astype(str) for code in text.split(";") if code
-    )
-    if codes:
-        found = [(code, number(count)) for code, count in codes.most_common()]
-        caption = "Findings while preparing, by code and number of scans."
-        tables.append(Table(caption, ("Finding", "Scans"), found, frozenset({1})))
-    return tables
-
-
-def _counts(values: pd.Series) -> str:
-    known = values.astype(str).replace({"": "unknown", "nan": "unknown"})
-    counts = known.value_counts()
-    if list(counts.index) == ["unknown"]:
-        return UNKNOWN
-    shown = [f"{name} {count}" for name, count in counts.items()][:6]
-    return ", ".join(shown) + (f" and {len(counts) - 6} more" if len(counts) > 6 else "")
 
 
 def config_tables(run: Run) -> list[Table]:
