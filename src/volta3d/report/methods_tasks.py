@@ -59,15 +59,18 @@ def _told(run: TaskRun, said: Callable[[str], str]) -> str:
             f"{said('seeds')} seed(s). "
         )
     tests = sorted({str(p["test"]) for p in run.metrics.get("comparisons", [])})
-    cited = {"DeLong": "DeLong's test [@delong]"}
     text += (
         f"95 % intervals are percentiles over {number(run.metrics.get('resamples'))} resamples of "
         "participants"
     )
     if tests:
-        text += f"; arms were compared by {', '.join(cited.get(t, t) for t in tests)}, with Holm's "
+        text += f"; arms were compared by {', '.join(_cited(t) for t in tests)}, with Holm's "
         text += "correction [@holm]"
     return text + "."
+
+
+def _cited(test: str) -> str:
+    return test.replace("DeLong", "DeLong's test [@delong]", 1)
 
 
 def _segmented(run: TaskRun, said: Callable[[str], str]) -> str:

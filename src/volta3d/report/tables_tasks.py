@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from volta3d.evaluate.classification.text import SHOWN
+from volta3d.evaluate.classification.text import SHOWN, tests_of
 from volta3d.report.figures_folds import interval_words
 from volta3d.report.style import MINUS, UNKNOWN, number
 from volta3d.report.tables import Table
@@ -73,6 +73,7 @@ def pair_table(run: TaskRun) -> Table | None:
     pairs = run.metrics.get("comparisons", [])
     if not pairs:
         return None
+    pooled = all("pooled" in p for p in pairs)
     rows = [
         (
             f"{100 * float(p['fraction']):g} %",
@@ -80,13 +81,19 @@ def pair_table(run: TaskRun) -> Table | None:
             interval_words({"score": p["difference"], "low": p["low"], "high": p["high"]}, 3),
             number(p.get("p")),
             number(p.get("p_holm")),
+            *((number(p["pooled"]["difference"]), number(p["pooled"]["p"])) if pooled else ()),
         )
         for p in pairs
     ]
-    first = pairs[0]
-    caption = f"Differences in {first['metric']}; {first['test']}; Holm over each fraction's pairs."
-    head = ("Training part", "Arms", "Difference [95 %]", "p", "p, Holm")
-    return Table(caption, head, rows, numeric=frozenset({2, 3, 4}), folded=len(rows) > 6)
+    caption = (
+        f"Differences in {pairs[0]['metric']}; {tests_of(pairs)}; Holm over each fraction's pairs."
+    )
+    head = ["Training part", "Arms", "Difference [95 %]", "p", "p, Holm"]
+    if pooled:
+        caption += " Pooled: scans of all folds ranked together, and DeLong's test on that."
+        head += ["pooled", "p, pooled"]
+    numeric = frozenset(range(2, len(head)))
+    return Table(caption, tuple(head), rows, numeric=numeric, folded=len(rows) > 6)
 
 
 def segmentation_table(run: TaskRun) -> Table:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from volta3d.evaluate.classification.text import tests_of
 from volta3d.evaluate.statistics import p_text
 from volta3d.files import read_json
 from volta3d.pretrain.log import read_metrics
@@ -13,7 +14,13 @@ from volta3d.progress import duration
 from volta3d.study.jobs import Place
 
 Record = Mapping[str, Any]
-CLASSES = ("AUROC", "sensitivity at Youden", "specificity at Youden", "balanced accuracy at Youden")
+CLASSES = (
+    "AUROC",
+    "AUROC pooled",
+    "sensitivity at Youden",
+    "specificity at Youden",
+    "balanced accuracy at Youden",
+)
 NUMBERS = ("MAE", "R2", "r")
 SEGMENTED = ("dice", "hd95_mm", "msd_mm", "volume_r")
 
@@ -171,6 +178,7 @@ def classification(metrics: Record) -> list[str]:
 def _comparisons(comparisons: Sequence[Record]) -> list[str]:
     if not comparisons:
         return []
+    pooled = all("pooled" in c for c in comparisons)
     rows = [
         [
             f"{100 * c['fraction']:g} %",
@@ -178,11 +186,16 @@ def _comparisons(comparisons: Sequence[Record]) -> list[str]:
             f"{_number(c['difference'], 3)} ({_number(c['low'])} to {_number(c['high'])})",
             p_text(c["p"]),
             p_text(c["p_holm"]),
+            *([_number(c["pooled"]["difference"], 3), p_text(c["pooled"]["p"])] if pooled else []),
         ]
         for c in comparisons
     ]
-    what = f"Differences in {comparisons[0]['metric']}; test: {comparisons[0]['test']}."
-    return [what, table(["training part", "arms", "difference", "p", "p, Holm"], rows)]
+    what = f"Differences in {comparisons[0]['metric']}; test: {tests_of(comparisons)}."
+    head = ["training part", "arms", "difference", "p", "p, Holm"]
+    if pooled:
+        what += " Pooled: scans of all folds ranked together, with DeLong's test on that."
+        head += ["pooled", "p, pooled"]
+    return [what, table(head, rows)]
 
 
 def segmentation(metrics: Record) -> list[str]:

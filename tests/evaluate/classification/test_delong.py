@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from volta3d.evaluate.classification.delong import delong, delong_test
+from volta3d.evaluate.classification.delong import delong, delong_in_folds, delong_test
 
 
 def psi(x: float, y: float) -> float:
@@ -163,3 +163,42 @@ def test_T6_one_class_has_no_auroc() -> None:
     aucs, covariance = delong(np.arange(5) < 1, [np.arange(5.0)])
     assert aucs[0] == 0.0 and np.isnan(covariance).all()
     assert math.isnan(delong_test(np.arange(5) < 1, np.arange(5.0), np.ones(5))[2])
+
+
+def test_within_folds_it_is_the_mean_of_the_folds_tests() -> None:
+    """Against the definition, fold by fold; a fold of one class counts for nothing."""
+    rng = np.random.default_rng(5)
+    folds = np.repeat(np.arange(4), 15)
+    positive = rng.random(60) < 0.4
+    positive[folds == 3] = False
+    first, second = (np.round(rng.normal(size=60) + s * positive, 1) for s in (1.5, 0.2))
+    gaps, variances = [], []
+    for fold in range(3):
+        here = folds == fold
+        aucs, s = by_definition(
+            positive[here].tolist(), [first[here].tolist(), second[here].tolist()]
+        )
+        gaps.append(aucs[0] - aucs[1])
+        variances.append(s[0][0] + s[1][1] - 2 * s[0][1])
+    difference, z, p = delong_in_folds(positive, first, second, folds)
+    assert difference == pytest.approx(np.mean(gaps), abs=1e-12)
+    assert z == pytest.approx(np.mean(gaps) / math.sqrt(sum(variances) / 9), rel=1e-9)
+    assert p == pytest.approx(2 * (1 - norm.cdf(abs(z))), abs=1e-12)
+    # a level of its own for every fold changes nothing, as it does for the pooled test
+    moved = second + 10 * folds
+    assert delong_in_folds(positive, first, moved, folds) == pytest.approx((difference, z, p))
+    assert abs(delong_test(positive, first, moved)[0] - difference) > 0.05
+    assert all(map(math.isnan, delong_in_folds(positive & False, first, second, folds)))
+
+
+def test_within_folds_its_variance_is_that_of_repeated_experiments() -> None:
+    rng = np.random.default_rng(6)
+    positive, folds = np.arange(120) % 5 < 2, np.arange(120) // 24
+    told, seen = [], []
+    for _ in range(300):
+        common = rng.normal(size=120)
+        first, second = (s * positive + common + rng.normal(size=120) for s in (1.0, 0.6))
+        difference, z, _ = delong_in_folds(positive, first, second, folds)
+        told.append((difference / z) ** 2)
+        seen.append(difference)
+    assert np.mean(told) == pytest.approx(np.var(seen), rel=0.25)  # 300 experiments: about 8 %

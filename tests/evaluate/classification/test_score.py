@@ -165,10 +165,12 @@ def test_arms_are_compared_in_pairs_and_corrected_together(tmp_path: Path) -> No
     apart, alike = pairs["a", "b"], pairs["a", "c"]
     assert apart["p"] < 0.001 and alike["p"] > 0.05 and "DeLong" in apart["test"]
     once = table({"a": 2.0, "b": 0.0}).drop_duplicates(["arm", "subject"])
-    assert measured(tmp_path, once)[0]["comparisons"][0]["test"] == "DeLong"
+    assert measured(tmp_path, once)[0]["comparisons"][0]["test"] == "DeLong within folds"
     assert apart["low"] > 0 and alike["low"] <= 0 <= alike["high"]
-    gap = by["a", "AUROC pooled"]["score"] - by["b", "AUROC pooled"]["score"]
+    gap = by["a", "AUROC"]["score"] - by["b", "AUROC"]["score"]
     assert apart["difference"] == pytest.approx(gap, abs=1e-9)
+    gap = by["a", "AUROC pooled"]["score"] - by["b", "AUROC pooled"]["score"]
+    assert apart["pooled"]["difference"] == pytest.approx(gap, abs=1e-9)
     assert all(c["p_holm"] >= c["p"] for c in found["comparisons"])
 
 
@@ -268,7 +270,7 @@ def test_the_test_is_on_the_difference_that_is_told(tmp_path: Path) -> None:
         ]
         (pair,) = measured(tmp_path / str(turn), pd.DataFrame(rows))[0]["comparisons"]
         assert np.sign(pair["z"]) == np.sign(pair["difference"])
-        assert pair["test"] == "DeLong, scans clustered by subject"
+        assert pair["test"] == "DeLong within folds, scans clustered by subject"
 
 
 def test_L5_scores_that_chose_are_no_result(tmp_path: Path) -> None:

@@ -14,6 +14,11 @@ person, x, and V01 - AUROC over the negative ones, y, the covariance is
 k/(k - 1) Σ (x/m + y/n)(x/m + y/n)' over people, where xx', yy' and the mixed products each have the
 number k of people who are in that sum. For one scan each that is DeLong's.
 
+Cross-validated scores of different folds come from different models, whose scales need not agree:
+ranked together, an arm also pays for that. ``delong_in_folds`` tests the mean of the folds' AUROCs.
+Given the models, folds are independent of each other: its variance is the mean of the folds'
+variances over their number.
+
 Shape legend: m positive cases, n negative cases, S seeds, A arms, P people.
 """
 
@@ -94,15 +99,45 @@ def delong_test(
     Two arms that rank alike have z 0 and p 1. All three are NaN where undefined.
     """
     aucs, covariance = delong(positive, [first, second], people)
-    difference = float(aucs[0] - aucs[1])
-    variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    return _tested(float(aucs[0] - aucs[1]), _variance(covariance))
+
+
+def delong_in_folds(
+    positive: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    folds: np.ndarray,
+    people: np.ndarray | None = None,
+) -> tuple[float, float, float]:
+    """As ``delong_test``, of AUROCs averaged over the folds where both classes are.
+
+    Args:
+        positive, first, second, people: as ``delong_test``.
+        folds: [m + n] in which each case was tested.
+    """
+    positive, whose = np.asarray(positive, bool), people
+    differences, variances = [], []
+    for fold in np.unique(folds):
+        here = np.asarray(folds) == fold
+        arms = [np.asarray(a)[..., here] for a in (first, second)]
+        aucs, covariance = delong(positive[here], arms, None if whose is None else whose[here])
+        if not np.isnan(aucs).any():
+            differences.append(float(aucs[0] - aucs[1]))
+            variances.append(_variance(covariance))
+    if not differences:
+        return math.nan, math.nan, math.nan
+    return _tested(float(np.mean(differences)), float(np.mean(variances)) / len(variances))
+
+
+def _variance(covariance: np.ndarray) -> float:
+    return float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+
+
+def _tested(difference: float, variance: float) -> tuple[float, float, float]:
     if math.isnan(variance):
         return difference, math.nan, math.nan
     if variance <= 1e-15:  # rounding
-        return (
-            difference,
-            0.0 if abs(difference) < 1e-12 else math.inf,
-            float(abs(difference) < 1e-12),
-        )
+        same = abs(difference) < 1e-12
+        return difference, 0.0 if same else math.inf, float(same)
     z = difference / math.sqrt(variance)
     return difference, z, float(2 * norm.sf(abs(z)))

@@ -1,9 +1,9 @@
 """Metrics of a classification or regression run, out of its table of predictions and nothing else.
 
 Scores of several seeds are averaged; intervals are percentiles over resampled subjects, folds and
-seeds as they fell. AUROC is the mean over folds, as in the paper; pooled AUROC compares scans of
-different folds too, and DeLong's test is on that. Where a fold holds one class its AUROC is
-undefined: it is counted, never taken as .5.
+seeds as they fell. AUROC is the mean over folds, as in the paper, and DeLong's test is within
+folds. Pooled AUROC ranks scans of different folds together; it has a test of its own. Where a fold
+holds one class its AUROC is undefined: it is counted, never taken as .5.
 
 Shape legend: n scans, S seeds, C classes.
 """
@@ -26,14 +26,13 @@ from volta3d.downstream.classification.predictions import (
     score_columns,
 )
 from volta3d.errors import VoltaError
-from volta3d.evaluate.classification.delong import delong_test
+from volta3d.evaluate.classification.delong import delong_in_folds, delong_test
 from volta3d.evaluate.classification.measures import (
     Measure,
     Reported,
     calibration_curve,
     fold_auroc,
     measures_of,
-    pooled_auroc,
 )
 from volta3d.evaluate.scores import Drawn, mean_absolute_error
 from volta3d.evaluate.statistics import (
@@ -248,12 +247,8 @@ def _pair(a: Answers, b: Answers, labels: Sequence[str], weights: np.ndarray) ->
         row |= {"metric": "MAE", "test": "Wilcoxon signed rank on subjects' absolute errors"}
         row["p"] = signed_rank(errors[0], errors[1])
     elif len(labels) == 2:
-        measure = pooled_auroc
-        scores = [np.stack([t.scores[:, 1] for t in x.seeds]) for x in (a, b)]
-        _, z, p = delong_test(a.seeds[0].values > 0, scores[0], scores[1], a.subjects)
-        repeated = len(np.unique(a.subjects)) < len(a.subjects)
-        test = "DeLong, scans clustered by subject" if repeated else "DeLong"
-        row |= {"metric": "AUROC pooled", "test": test, "z": z, "p": p}
+        measure = fold_auroc
+        row |= _ranked(a, b)
     else:
         measure = fold_auroc
         row |= {"metric": "AUROC", "test": "bootstrap over subjects"}
@@ -265,6 +260,21 @@ def _pair(a: Answers, b: Answers, labels: Sequence[str], weights: np.ndarray) ->
     score, low, high = interval(difference, weights)
     row.setdefault("p", bootstrap_p(difference, weights))
     return {**row, "difference": score, "low": low, "high": high}
+
+
+def _ranked(a: Answers, b: Answers) -> dict[str, Any]:
+    """DeLong's tests: within folds, and of scans of all folds ranked together."""
+    one = a.seeds[0]
+    positive = one.values > 0
+    scores = [np.stack([t.scores[:, 1] for t in x.seeds]) for x in (a, b)]
+    difference, z, p = delong_test(positive, *scores, a.subjects)
+    found: dict[str, Any] = {"pooled": {"difference": difference, "z": z, "p": p}}
+    _, z, p = delong_in_folds(positive, *scores, one.folds, a.subjects)
+    if math.isnan(p):  # a fold with one subject of a class has no variance of its own
+        return found | {"metric": "AUROC", "test": "bootstrap over subjects"}
+    repeated = len(np.unique(a.subjects)) < len(a.subjects)
+    test = "DeLong within folds" + (", scans clustered by subject" if repeated else "")
+    return found | {"metric": "AUROC", "test": test, "z": z, "p": p}
 
 
 def _error(tested: Reported) -> np.ndarray:

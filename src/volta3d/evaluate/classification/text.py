@@ -74,7 +74,9 @@ def render(metrics: Mapping[str, Any]) -> str:
 def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
     if not comparisons:
         return []
+    pooled = all("pooled" in c for c in comparisons)
     lines = [["fraction", "difference", "", "95 % interval", "p", "Holm"]]
+    lines[0] += ["pooled", "p"] if pooled else []
     lines += [
         [
             f"{c['fraction']:g}",
@@ -83,11 +85,20 @@ def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
             f"{_number(c['low'], signed=True)} to {_number(c['high'], signed=True)}",
             p_text(c["p"]),
             p_text(c["p_holm"]),
+            *(_pooled(c["pooled"]) if pooled else []),
         ]
         for c in comparisons
     ]
-    first = comparisons[0]
-    return ["", f"{first['metric']}, {first['test']}", *_aligned(lines)]
+    return ["", f"{comparisons[0]['metric']}, {tests_of(comparisons)}", *_aligned(lines)]
+
+
+def tests_of(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """The tests that were used, each named once."""
+    return " or ".join(dict.fromkeys(str(c["test"]) for c in comparisons))
+
+
+def _pooled(found: Mapping[str, Any]) -> list[str]:
+    return [_number(found["difference"], signed=True), p_text(found["p"])]
 
 
 def _number(value: float | None, *, signed: bool = False) -> str:
