@@ -266,10 +266,10 @@ def _ranked(a: Answers, b: Answers) -> dict[str, Any]:
     """DeLong's tests: within folds, and of scans of all folds ranked together."""
     one = a.seeds[0]
     positive = one.values > 0
-    scores = [np.stack([t.scores[:, 1] for t in x.seeds]) for x in (a, b)]
-    difference, z, p = delong_test(positive, *scores, a.subjects)
+    first, second = (np.stack([t.scores[:, 1] for t in x.seeds]) for x in (a, b))
+    difference, z, p = delong_test(positive, first, second, a.subjects)
     found: dict[str, Any] = {"pooled": {"difference": difference, "z": z, "p": p}}
-    _, z, p = delong_in_folds(positive, *scores, one.folds, a.subjects)
+    _, z, p = delong_in_folds(positive, first, second, one.folds, a.subjects)
     if math.isnan(p):  # a fold with one subject of a class has no variance of its own
         return found | {"metric": "AUROC", "test": "bootstrap over subjects"}
     repeated = len(np.unique(a.subjects)) < len(a.subjects)
