@@ -17,7 +17,9 @@ HEAD = (
     "# Results\n\nEvery part is written by the command it names; don't edit. Scans used to test are"
     " never used to choose anything."
 )
-ORDER = ("pretraining", "classification", "msd", "miccai2012", "study", "near-duplicates")
+ORDER = (
+    "pretraining", "classification", "msd", "msd-arms", "miccai2012", "study", "near-duplicates",
+)  # fmt: skip
 PART = re.compile(r"<!-- part: ([\w-]+) -->\n(.*?)\n<!-- end -->", re.DOTALL)
 
 
