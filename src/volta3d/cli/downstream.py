@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -134,7 +134,8 @@ def evaluate(
         list[Path],
         typer.Argument(
             metavar="RUN...",
-            help="Run folders, or prediction files; with --reference folders of label maps.",
+            help="Run folders, or prediction files; folders of predict, with --labels; with "
+            "--reference folders of label maps.",
         ),
     ],
     reference: Annotated[
@@ -142,19 +143,32 @@ def evaluate(
         typer.Option(help="A folder of reference label maps: score any label maps against it."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="With --reference: a folder for metrics.json, cases.tsv.")
+        Path | None,
+        typer.Option(
+            help="With --reference: a folder for metrics.json, cases.tsv; with folders of predict: "
+            "for metrics.json, predictions.parquet."
+        ),
     ] = None,
     labels: Annotated[
-        str, typer.Option(help="With --reference: hippocampus, or {left: 48, right: 47}.")
-    ] = "hippocampus",
+        str | None,
+        typer.Option(
+            help="With --reference: hippocampus (if not given), or {left: 48, right: 47}; with "
+            "folders of predict: a table with scan_id or participant_id and the target.",
+        ),
+    ] = None,
+    target: Annotated[
+        str, typer.Option(help="With folders of predict: the column, if not the models' target.")
+    ] = "",
 ) -> None:
     """Metrics from predictions alone: scores, intervals over subjects, tests between arms."""
     from volta3d.config import load_segment
     from volta3d.evaluate.evaluate import evaluate as run
     from volta3d.evaluate.text import render
 
-    wanted = load_segment("paper", [f"labels={labels}"]).labels
-    found = run(runs, reference=reference, out=out, labels=wanted)
+    wanted: Any = labels
+    if reference is not None and labels is not None:
+        wanted = load_segment("paper", [f"labels={labels}"]).labels
+    found = run(runs, reference=reference, out=out, labels=wanted, target=target)
     for metrics in found:
         say(render(metrics))
     if any(metrics.get("not_scored") for metrics in found):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from volta3d.downstream.classification.predictions import PREDICTIONS
+from volta3d.downstream.classification.predictions import PREDICTIONS, is_told
 from volta3d.errors import UsageError, VoltaError
 from volta3d.evaluate.classification.score import evaluate_predictions
 from volta3d.evaluate.segmentation.arms import PREDICTIONS as LABELMAPS
@@ -18,16 +18,21 @@ def evaluate(
     *,
     reference: Path | str | None = None,
     out: Path | str | None = None,
-    labels: Any = "hippocampus",
+    labels: Any = None,
+    target: str = "",
 ) -> list[dict[str, Any]]:
     """Metrics of each run, also published as metrics.json in its folder.
 
     Args:
-        runs: folders of ``classify`` or ``segment``, or prediction files of the first; with
-            ``reference`` folders of label maps by anybody.
+        runs: folders of ``classify`` or ``segment``, or prediction files of the first; folders of
+            ``predict`` with scores, all together one set of metrics; with ``reference`` folders of
+            label maps by anybody.
         reference: a folder of label maps that the others are scored against, in its own space.
-        out: with ``reference``: a folder for metrics.json and cases.tsv.
-        labels: with ``reference``: which structures, as in the settings of ``segment``.
+        out: with ``reference``: a folder for metrics.json and cases.tsv; with folders of
+            ``predict``: for predictions.parquet and metrics.json.
+        labels: with ``reference``: which structures, as in the settings of ``segment``
+            (hippocampus if not given); with folders of ``predict``: a table of known labels.
+        target: with folders of ``predict``: the table's column, if it isn't the models' target.
 
     Returns:
         What each metrics.json holds, in the order of ``runs``.
@@ -39,7 +44,20 @@ def evaluate(
     if not runs:
         raise UsageError("Nothing to evaluate", fix="Name a run folder")
     if reference is not None:
-        return [evaluate_reference(reference, runs, out, labels).summary]
+        wanted = "hippocampus" if labels is None else labels
+        return [evaluate_reference(reference, runs, out, wanted).summary]
+    told = [Path(run) for run in runs if is_told(Path(run))]
+    if told:
+        if len(told) < len(runs):
+            raise UsageError(
+                "Folders of predict and other runs together",
+                where=next(Path(run) for run in runs if Path(run) not in told),
+                fix="Evaluate them apart",
+            )
+        from volta3d.evaluate.classification.told import evaluate_told  # torch loads slowly
+
+        table = None if labels is None else Path(labels)
+        return [evaluate_told(told, table, None if out is None else Path(out), target)]
     return [_evaluate(Path(run)) for run in runs]
 
 

@@ -20,6 +20,8 @@ KINDS = {
 
 def task_methods(run: TaskRun) -> list[str]:
     """The paragraph, with citations as ``[@key]``; [] before a run is scored."""
+    if run.elsewhere and run.arms:
+        return [_elsewhere(run)]
     settings = run.config.get("settings")
     if not isinstance(settings, Mapping) or not run.arms:
         return []
@@ -58,8 +60,22 @@ def _told(run: TaskRun, said: Callable[[str], str]) -> str:
             f"Reduced training parts of {shares} % were nested and stratified, with "
             f"{said('seeds')} seed(s). "
         )
+    return text + _intervals(run)
+
+
+def _elsewhere(run: TaskRun) -> str:
+    classes = [str(label) for label in run.metrics.get("labels", [])]
+    what = f"{run.target} ({' against '.join(classes)})" if classes else run.target
+    return (
+        f"Models of {what} that had been fitted elsewhere, {_arms(run)}, told of "
+        f"{number(run.metrics.get('subjects'))} participants; labels were compared afterwards, and "
+        "thresholds are those of the models. " + _intervals(run)
+    )
+
+
+def _intervals(run: TaskRun) -> str:
     tests = sorted({str(p["test"]) for p in run.metrics.get("comparisons", [])})
-    text += (
+    text = (
         f"95 % intervals are percentiles over {number(run.metrics.get('resamples'))} resamples of "
         "participants"
     )

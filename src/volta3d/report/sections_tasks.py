@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -78,18 +79,26 @@ def warnings(run: TaskRun) -> list[str]:
     if "OPTIMISTIC" in str(run.metrics.get("selection", "")):
         found.append(OPTIMISTIC)
     if run.metrics.get("dropped"):
-        found.append(f"{run.metrics['dropped']} scan(s) were left out; folds.json says why.")
+        file = "dropped.tsv" if run.elsewhere else "folds.json"
+        found.append(f"{run.metrics['dropped']} scan(s) were left out; {file} says why.")
     found += [f"{f['arm']}: {f['what']}." for f in run.metrics.get("findings") or []]
     found += _saw(run)
+    fitted = [a for a, about in _arms_declared(run).items() if about.get("trained_on_these")]
+    if fitted:
+        found.append(f"NOT A TEST: {' and '.join(fitted)} had been fitted to scans of this cohort.")
     return [f"{run.name}: {text}" for text in found]
+
+
+def _arms_declared(run: TaskRun) -> dict[str, dict[str, Any]]:
+    declared = run.metrics.get("arms") or run.config.get("arms") or {}
+    return {name: about for name, about in declared.items() if isinstance(about, dict)}
 
 
 def _saw(run: TaskRun) -> list[str]:
     """What the encoders of the arms had seen of these scans, as ``classify`` found it."""
-    declared = run.metrics.get("arms") or run.config.get("arms") or {}
     arms: dict[str, list[str]] = {}
-    for name, about in declared.items():
-        saw = str(about.get("pretraining_saw", "none")) if isinstance(about, dict) else "none"
+    for name, about in _arms_declared(run).items():
+        saw = str(about.get("pretraining_saw", "none"))
         if saw not in ("none", "None", ""):
             arms.setdefault(saw, []).append(name)
     return [
@@ -108,8 +117,10 @@ def _told(run: TaskRun, prefix: str) -> Section:
     metric = main_metric(run)
     charts = [
         (
-            f"{metric}, folds and mean",
-            "Dots: single folds. Line: 95 % interval over participants. With few test scans a "
+            f"{metric}" if run.elsewhere else f"{metric}, folds and mean",
+            "Line: 95 % interval over participants."
+            if run.elsewhere
+            else "Dots: single folds. Line: 95 % interval over participants. With few test scans a "
             "fold most of the spread between folds is sampling noise.",
             folds(run, metric) if metric else None,
         ),
@@ -134,7 +145,9 @@ def _told(run: TaskRun, prefix: str) -> Section:
     return Section(
         f"{prefix}scores",
         f"{run.target[:1].upper()}{run.target[1:]}: arms compared",
-        lead="Cross-validated by participant on the same folds for every arm.",
+        lead="Scores that models told which had been fitted before."
+        if run.elsewhere
+        else "Cross-validated by participant on the same folds for every arm.",
         sentences=warnings(run),
         charts=_exhibits(charts),
         tables=[t for t in tables if t is not None],

@@ -26,8 +26,9 @@ def score_table(run: TaskRun) -> Table:
     head = ("Arm", "What it is", *metrics[:1], "sd of folds", *metrics[1:])
     folds, people = run.metrics.get("folds"), run.metrics.get("subjects")
     positive = run.metrics.get("positive")
+    way = "models fitted elsewhere" if run.elsewhere else f"{number(folds)} folds by participant"
     caption = (
-        f"{run.target}: {number(folds)} folds by participant, {number(people)} participants"
+        f"{run.target}: {way}, {number(people)} participants"
         + (f", positive: {positive}" if positive else "")
         + ". 95 % intervals over participants in brackets."
     )

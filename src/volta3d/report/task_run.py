@@ -20,7 +20,7 @@ from volta3d.evaluate.segmentation.summary import CASES, read_cases
 from volta3d.report.runfolder import read_records
 
 KINDS = ("classification", "regression", "segmentation")
-COMMANDS = {"classify", "segment"}
+COMMANDS = {"classify", "segment", "evaluate"}
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,11 @@ class TaskRun:
         return list(dict.fromkeys(str(r["arm"]) for r in self.rows))
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether models fitted elsewhere told of scans that were no part of their run."""
+        return self.config.get("command") == "evaluate"
+
+    @property
     def rows(self) -> list[dict[str, Any]]:
         """Scores by arm, fraction and metric, of a classification or regression."""
         return list(self.metrics.get("rows", []))
@@ -106,7 +111,8 @@ class TaskRun:
 
 
 def read_task(path: Path) -> TaskRun | None:
-    """The run in a folder, None when the folder holds no run of ``classify`` or ``segment``."""
+    """The run in a folder, None when the folder holds no run of ``classify``, ``segment`` or
+    ``evaluate`` of new scans."""
     config = _yaml(path / "config.yaml")
     if config.get("command") not in COMMANDS:
         return None

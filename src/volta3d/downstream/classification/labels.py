@@ -94,7 +94,7 @@ def read_labels(
     given, dropped = (
         (_column(people, target), {}) if table is None else own_table(table, people, target)
     )
-    texts = ["" if _missing(v) else _text(v) for v in given]
+    texts = ["" if _missing(v) else label_text(v) for v in given]
     for row, text in enumerate(texts):
         if not text and row not in dropped:
             dropped[row] = ("no-label", f"No {target} is known for it")
@@ -151,7 +151,7 @@ def _missing(value: Any) -> bool:
     return str(value).strip().lower() in MISSING
 
 
-def _text(value: Any) -> str:
+def label_text(value: Any) -> str:
     """A label as text; 1, 1.0 and "1.0" are the same one."""
     text = str(value).strip()
     try:
@@ -191,7 +191,7 @@ def _classes(texts: Sequence[str], config: ClassifyConfig, target: str) -> tuple
     """The classes in order: those asked for, else controls first and the rest by name."""
     present = sorted(set(texts))
     if config.classes:
-        wanted = tuple(_text(c) for c in config.classes)
+        wanted = tuple(label_text(c) for c in config.classes)
         for name in wanted:
             if name not in present:
                 raise UsageError("No scan has this class", where=name, fix=nearest(name, present))

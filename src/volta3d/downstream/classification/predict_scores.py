@@ -13,13 +13,13 @@ import torch
 from volta3d import __version__
 from volta3d.cohort.participants import QUARANTINE_COLUMNS, write_table
 from volta3d.downstream.classification.fitted import FittedModel, load_fitted
-from volta3d.downstream.classification.predictions import score_columns
+from volta3d.downstream.classification.predictions import TOLD, TOLD_ABOUT, score_columns
 from volta3d.downstream.embed import _device
 from volta3d.downstream.predict import PredictResult, Progress
 from volta3d.downstream.source import Source
 from volta3d.files import require_writable, sha256, write_json
 
-TABLE, REFUSED, ABOUT = "predictions.tsv", "refused.tsv", "predictions.json"
+REFUSED = "refused.tsv"
 KNOWN = ("scan_id", "participant_id", "session", "dataset", "source", "findings")
 
 
@@ -52,10 +52,10 @@ def predict_scores(
     if not rows:
         source.refused = refused
         raise source.none_left()
-    write_table(out / TABLE, pd.DataFrame(rows))
+    write_table(out / TOLD, pd.DataFrame(rows))
     write_table(out / REFUSED, pd.DataFrame(refused, columns=list(QUARANTINE_COLUMNS)))
     write_json(
-        out / ABOUT,
+        out / TOLD_ABOUT,
         {
             "software": f"volta3d {__version__}",
             "kind": fitted.config["kind"],
@@ -64,13 +64,16 @@ def predict_scores(
             "threshold": fitted.config.get("threshold"),
             "model_sha256": fitted.config["weights_sha256"],
             "contract_hash": fitted.config["contract_hash"],
+            "arm": fitted.config.get("arm", {}),
+            "trained_on": fitted.config.get("trained_on", {}),
+            "cohorts": [cohort.hash() for cohort in source.cohorts],
             "synthetic": source.synthetic,
             "told": len(rows),
             "refused": len(refused),
-            "predictions_sha256": sha256(out / TABLE),
+            "predictions_sha256": sha256(out / TOLD),
         },
     )
-    return PredictResult(out / TABLE, len(rows), tuple(refused), out / REFUSED)
+    return PredictResult(out / TOLD, len(rows), tuple(refused), out / REFUSED)
 
 
 def _told(fitted: FittedModel, scores: np.ndarray) -> dict[str, Any]:

@@ -22,12 +22,18 @@ FORMAT = 1
 METADATA = b"volta3d"
 PREDICTIONS = "predictions.parquet"
 INNER = "inner_predictions.parquet"
+TOLD, TOLD_ABOUT = "predictions.tsv", "predictions.json"  # what predict leaves of new scans
 KEYS = ("arm", "fraction", "seed", "fold")
 
 
 def score_columns(labels: Sequence[str]) -> list[str]:
     """Names of the columns that hold scores: ``score``, or one per class for over two classes."""
     return [f"score {label}" for label in labels] if len(labels) > 2 else ["score"]
+
+
+def is_told(folder: Path) -> bool:
+    """Whether ``predict`` left class scores or numbers of new scans here."""
+    return (folder / TOLD).is_file() and (folder / TOLD_ABOUT).is_file()
 
 
 def table_of(records: Sequence[Mapping[str, Any]], labelled: Labelled, part: str) -> pd.DataFrame:

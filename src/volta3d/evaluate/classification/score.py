@@ -268,12 +268,17 @@ def _ranked(a: Answers, b: Answers) -> dict[str, Any]:
     positive = one.values > 0
     first, second = (np.stack([t.scores[:, 1] for t in x.seeds]) for x in (a, b))
     difference, z, p = delong_test(positive, first, second, a.subjects)
-    found: dict[str, Any] = {"pooled": {"difference": difference, "z": z, "p": p}}
-    _, z, p = delong_in_folds(positive, first, second, one.folds, a.subjects)
+    several = len(np.unique(one.folds)) > 1
+    found: dict[str, Any] = {}
+    if several:
+        found["pooled"] = {"difference": difference, "z": z, "p": p}
+        _, z, p = delong_in_folds(positive, first, second, one.folds, a.subjects)
     if math.isnan(p):  # a fold with one subject of a class has no variance of its own
         return found | {"metric": "AUROC", "test": "bootstrap over subjects"}
     repeated = len(np.unique(a.subjects)) < len(a.subjects)
-    test = "DeLong within folds" + (", scans clustered by subject" if repeated else "")
+    test = ("DeLong within folds" if several else "DeLong") + (
+        ", scans clustered by subject" if repeated else ""
+    )
     return found | {"metric": "AUROC", "test": test, "z": z, "p": p}
 
 

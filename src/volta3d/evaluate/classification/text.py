@@ -53,7 +53,9 @@ def render(metrics: Mapping[str, Any]) -> str:
                 *(_number(own[m]["score"]) for m in present[1:]),
             ]
         )
-    what = f"{metrics['target']}, {metrics['subjects']} subjects, {metrics['folds']} folds"
+    folds = metrics["folds"]
+    way = f"{folds} folds" if folds > 1 else "models fitted elsewhere"
+    what = f"{metrics['target']}, {metrics['subjects']} subjects, {way}"
     if metrics.get("positive"):
         what += f", positive: {metrics['positive']}"
     text = [what + (", SYNTHETIC scans" if metrics.get("synthetic") else ""), *_aligned(lines)]
@@ -63,6 +65,8 @@ def render(metrics: Mapping[str, Any]) -> str:
     if metrics.get("incomplete"):
         text.append(f"Not finished, so not shown: {'; '.join(metrics['incomplete'])}")
     for arm, declared in metrics.get("arms", {}).items():
+        if declared.get("trained_on_these"):
+            text.append(f"{arm}: NOT A TEST, the model was fitted to scans of this cohort")
         saw = declared.get("pretraining_saw", "none")
         if "without labels" in saw:
             text.append(f"{arm}: pretraining saw {saw}")

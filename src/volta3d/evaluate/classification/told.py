@@ -1,0 +1,214 @@
+"""What models told of scans whose labels are known: validation on a cohort of its own.
+
+Each folder of ``predict`` is an arm. Labels come out of a table; no label has reached a model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from volta3d import __version__
+from volta3d.cohort.participants import write_table
+from volta3d.cohort.subjects import subjects_of
+from volta3d.downstream.classification.label_table import no_row_matches, own_table
+from volta3d.downstream.classification.labels import label_text
+from volta3d.downstream.classification.predictions import (
+    PREDICTIONS,
+    TOLD,
+    TOLD_ABOUT,
+    score_columns,
+    write_predictions,
+)
+from volta3d.errors import UsageError, VoltaError
+from volta3d.evaluate.classification.score import evaluate_predictions
+from volta3d.files import content_hash, read_json, require_writable, sha256, write_text
+
+DROPPED = "dropped.tsv"
+
+
+@dataclass(frozen=True)
+class Told:
+    """A folder of ``predict``.
+
+    Args:
+        arm: the folder's name.
+        about: predictions.json.
+        rows: predictions.tsv, by scan_id.
+    """
+
+    arm: str
+    about: dict[str, Any]
+    rows: pd.DataFrame
+
+
+def evaluate_told(
+    folders: Sequence[Path], labels: Path | None, out: Path | None, target: str = ""
+) -> dict[str, Any]:
+    """Metrics of folders of ``predict`` against known labels, as those of a run.
+
+    Args:
+        folders: of ``predict``, an arm each, of models of one target with the same classes.
+        labels: a table with scan_id or participant_id, and the target.
+        out: a folder for predictions.parquet, metrics.json, dropped.tsv and config.yaml; ``report``
+            takes it as it takes a run.
+        target: the table's column; empty: named as the models' target.
+
+    Returns:
+        What metrics.json holds; all arms on the scans that each of them told.
+
+    Raises:
+        UsageError: no table, no folder for results, or models of different targets or classes.
+        VoltaError: a damaged folder, or no scan that has a label and every arm's word.
+    """
+    if labels is None:
+        raise UsageError(
+            "Predictions of new scans are scored against labels, and there are none",
+            where=folders[0],
+            fix="Give a table: --labels TABLE, with participant_id or scan_id and the target",
+        )
+    if out is None:
+        raise UsageError(
+            "Scores of several folders have no place of their own", fix="Give one: --out FOLDER"
+        )
+    require_writable(out)
+    arms = [_read(folder, name) for folder, name in zip(folders, _names(folders), strict=True)]
+    first = arms[0].about
+    for arm in arms[1:]:
+        for key in ("kind", "target", "labels"):
+            if arm.about[key] != first[key]:
+                raise UsageError(
+                    f"Models of different {key}: {first[key]} and {arm.about[key]}",
+                    where=f"{arms[0].arm}, {arm.arm}",
+                    fix="Evaluate them apart",
+                )
+    classes = [str(c) for c in first["labels"]]
+    known, dropped = _known(arms, labels, target or first["target"], classes)
+    write_table(out / DROPPED, pd.DataFrame(dropped, columns=["scan_id", "reason", "what"]))
+    table = pd.concat([_rows(arm, known, classes) for arm in arms], ignore_index=True)
+    about = {
+        "kind": first["kind"],
+        "target": first["target"],
+        "labels": classes,
+        "folds": 1,
+        "folds_hash": content_hash([list(known["scan_id"]), list(known["target"])]),
+        "synthetic": any(a.about.get("synthetic", False) for a in arms),
+        "dropped": len(dropped),
+        "arms": {a.arm: _declared(a) for a in arms},
+        "software": f"volta3d {__version__}",
+        "part": "test",
+    }
+    write_predictions(out / PREDICTIONS, table, about)
+    told = {k: about[k] for k in ("software", "target", "kind", "labels", "arms", "synthetic")}
+    write_text(
+        out / "config.yaml", yaml.safe_dump({"command": "evaluate", **told}, sort_keys=False)
+    )
+    return evaluate_predictions(out)
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """Each folder by its last name; by as much of its path as tells them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(p[-count:]) for p in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise UsageError("A folder is given twice", where=folders[0], fix="Name each once")
+
+
+def _read(folder: Path, name: str) -> Told:
+    damaged = VoltaError(
+        "Not what predict left here: table and predictions.json disagree",
+        where=folder,
+        fix="Run volta3d predict again",
+    )
+    try:
+        about = read_json(folder / TOLD_ABOUT)
+        names = score_columns(about["labels"]) if about["labels"] else [about["target"]]
+        rows = pd.read_csv(folder / TOLD, sep="\t", dtype=str, keep_default_na=False)
+        if not about["labels"] and names[0] not in rows.columns:
+            names = [f"predicted {about['target']}"]
+        scores = rows[names].astype(float)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise damaged from error
+    if sha256(folder / TOLD) != about["predictions_sha256"]:
+        raise damaged
+    found = rows[["scan_id", "participant_id", "session", "dataset"]].copy()
+    found[score_columns(about["labels"])] = scores.to_numpy()
+    return Told(name, about, found.set_index("scan_id", drop=False).rename_axis(None))
+
+
+def _known(
+    arms: Sequence[Told], labels: Path, target: str, classes: Sequence[str]
+) -> tuple[pd.DataFrame, list[dict[str, str]]]:
+    """The scans that every arm told and that have a label, and what became of the others."""
+    everybody = pd.concat([a.rows for a in arms]).drop_duplicates("scan_id", ignore_index=True)
+    values, reasons = own_table(labels, everybody, target)
+    texts = [label_text(v) for v in values]
+    if len(reasons) == len(everybody):
+        raise no_row_matches(labels, everybody)
+    for row, text in enumerate(texts):
+        scan = everybody["scan_id"].iloc[row]
+        silent = [a.arm for a in arms if scan not in a.rows.index]
+        if row in reasons:
+            continue
+        if silent:
+            reasons[row] = ("not-told", f"{', '.join(silent)} told nothing of it")
+        elif not text:
+            reasons[row] = ("no-label", f"No {target} is known for it")
+        elif classes and text not in classes:
+            reasons[row] = ("other-class", f"Its {target} is {text}")
+        elif not classes and not _number(text):
+            reasons[row] = ("no-number", f"Its {target} is {text}")
+    kept = [row for row in range(len(everybody)) if row not in reasons]
+    if not kept:
+        raise VoltaError(
+            f"No scan is left; of the first: {reasons[0][1]}",
+            where=labels,
+            fix="Compare the table's labels with the model's classes"
+            + (f": {', '.join(classes)}" if classes else ""),
+        )
+    people, _ = subjects_of(everybody.assign(source_sha256=""))
+    known = everybody.iloc[kept][["scan_id"]].reset_index(drop=True)
+    known["subject"] = [people[row] for row in kept]
+    known["target"] = [texts[row] if classes else float(texts[row]) for row in kept]
+    dropped = [
+        {"scan_id": str(everybody["scan_id"].iloc[row]), "reason": reason, "what": what}
+        for row, (reason, what) in sorted(reasons.items())
+    ]
+    return known, dropped
+
+
+def _rows(arm: Told, known: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    own = arm.rows.loc[known["scan_id"], score_columns(classes)].reset_index(drop=True)
+    threshold = arm.about.get("threshold")
+    # there is no training part here: R2 is against the mean of the scans themselves
+    baseline = math.nan if classes else float(known["target"].mean())
+    found = pd.concat([known, own], axis=1)
+    found["arm"], found["fraction"] = arm.arm, 1.0
+    found["seed"] = found["fold"] = found["epoch"] = 0
+    found["threshold"] = math.nan if threshold is None else float(threshold)
+    found["baseline"] = baseline
+    return found
+
+
+def _declared(arm: Told) -> dict[str, Any]:
+    trained = arm.about.get("trained_on", {})
+    known: dict[str, Any] = arm.about.get("arm", {})
+    found = {**known, "model_sha256": arm.about["model_sha256"]}
+    if trained.get("cohort_hash") in arm.about.get("cohorts", []):
+        found["trained_on_these"] = True
+    return found
+
+
+def _number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
