@@ -94,6 +94,7 @@ class SegmentConfig(Config):
     test_flips: Literal["none", "left-right"] = "none"  # a mirrored pass averaged in at the end
     largest_component: bool = False  # keep only the largest part of each structure
     side_ratio: float = Field(default=2.0, ge=1)  # sides more unequal than this are refused
+    absent: Literal["refuse", "allow"] = "refuse"  # label maps that lack a structure
     checkpoint_minutes: Positive = 10.0
     crops: CropsConfig = CropsConfig()
     unet: UnetConfig = UnetConfig()

@@ -11,8 +11,12 @@ import torch
 
 from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort, write_cohort
+from volta3d.config import load_segment
 from volta3d.downstream.segmentation import labelled as labelled_module
+from volta3d.downstream.segmentation.fit import Fit, Task
 from volta3d.downstream.segmentation.labelled import LabelledScans
+from volta3d.downstream.segmentation.sides import check_flips
+from volta3d.downstream.segmentation.structures import pairs
 
 EDGE = 16
 NAMES = {47: "Right-Hippocampus", 48: "Left-Hippocampus"}
@@ -62,3 +66,46 @@ def test_a_range_has_one_black(tmp_path: Path) -> None:
     contract = Contract(size=EDGE, spacing=2.0, fit="pad", label_names=NAMES)
     scans = opened(cohort_of(tmp_path / "c", contract, (0.0, 0.0)))
     assert scans.blacks == [0.0, 0.0] and scans.value_range == (0.0, 1.0)
+
+
+def test_a_scan_without_a_structure_is_kept_where_it_may_be_absent(tmp_path: Path) -> None:
+    contract = Contract(size=EDGE, spacing=2.0, fit="pad", label_names=NAMES)
+    volumes = [np.ones((EDGE,) * 3, np.float32)] * 2
+    whole = np.zeros((EDGE,) * 3, np.uint16)
+    whole[4:6, 6:10, 6:10], whole[10:12, 6:10, 6:10] = 48, 47
+    one = np.where(whole == 47, 0, whole)
+    people = pd.DataFrame({"scan_id": ["a", "b"], "participant_id": ["A", "B"]})
+    cohort = write_cohort(tmp_path / "c", contract, volumes, people, labels=[whole, one])
+    device = torch.device("cpu")
+    strict = LabelledScans.open(cohort, "hippocampus", 2.0, device)
+    assert strict.scan_ids == ["a"] and strict.refused[0]["code"] == "structure-missing"
+    scans = LabelledScans.open(cohort, "hippocampus", 2.0, device, absent=True)
+    assert len(scans) == 2 and sorted(map(len, scans.voxels(1))) == [0, 32]
+    config = load_segment("small", ["crops.size=16", "batch_size=2", "epochs=1", "average=0"])
+    check_flips(scans, config)
+    fit = Fit.__new__(Fit)  # crops alone: no network is needed to draw them
+    fit.scans, fit.config, fit.swapped = scans, config, pairs(scans.structures)
+    fit.task = Task([0, 1], [], 0, "full", tmp_path)
+    for epoch in range(6):
+        images, labels = fit.batch([(0, 0), (1, 0)], epoch)
+        assert images.shape == (2, 1, 16, 16, 16) and set(labels.unique().tolist()) <= {0, 1, 2}
+
+
+def test_people_of_two_data_sets_with_one_id_are_two_and_who_shares_an_image_is_one(
+    tmp_path: Path,
+) -> None:
+    contract = Contract(size=EDGE, spacing=2.0, fit="pad", label_names=NAMES)
+    labels = np.zeros((EDGE,) * 3, np.uint16)
+    labels[4:6, 6:10, 6:10], labels[10:12, 6:10, 6:10] = 48, 47
+    people = pd.DataFrame(
+        {
+            "scan_id": list("abc"),
+            "participant_id": ["sub-1", "sub-1", "sub-2"],
+            "dataset": ["one", "other", "other"],
+            "source_sha256": ["x", "y", "y"],
+        }
+    )
+    volumes = [np.ones((EDGE,) * 3, np.float32)] * 3
+    cohort = write_cohort(tmp_path / "c", contract, volumes, people, labels=[labels] * 3)
+    first, second, third = opened(cohort).subjects
+    assert first != second and second == third

@@ -164,6 +164,17 @@ def test_T5_label_maps_that_would_teach_something_wrong(
         assert found.how_to_fix
 
 
+def test_a_structure_may_be_absent_where_that_is_said() -> None:
+    one = two_sides(slice(2, 6), slice(0, 0))
+    assert check_labels(one, np.eye(4), SIDES, 2.0, absent=True) is None
+    assert check_labels(one * 0, np.eye(4), SIDES, 2.0, absent=True) is None
+    refused = check_labels(one, np.eye(4), SIDES, 2.0)
+    assert refused is not None and "absent=allow" in refused.how_to_fix
+    swapped = two_sides(slice(12, 16), slice(2, 6))
+    found = check_labels(swapped, np.eye(4), SIDES, 2.0, absent=True)
+    assert found is not None and found.code == "sides-swapped"
+
+
 def test_sides_are_judged_in_the_world_not_along_the_array() -> None:
     mirrored = np.diag([-1.0, 1.0, 1.0, 1.0])
     classes = two_sides(slice(12, 16), slice(2, 6))

@@ -190,7 +190,7 @@ class Fit:
                 self.config.crops,
                 scans.cohort.contract.size,
                 scans.inside(i),
-                scans.voxels(i),
+                [voxels for voxels in scans.voxels(i) if len(voxels)],
             )
             for i, n in part
         ]

@@ -17,6 +17,8 @@ def check_labels(
     affine: np.ndarray,
     structures: Sequence[Structure],
     side_ratio: float,
+    *,
+    absent: bool = False,
 ) -> Finding | None:
     """The first reason not to train or test on a label map; None if there is none.
 
@@ -25,19 +27,24 @@ def check_labels(
         affine: 4x4 from voxels to world mm (RAS: x grows to the right).
         structures: in the order of the classes.
         side_ratio: sides may differ by this factor in volume.
+        absent: whether a structure may be missing, as a tumour may; its side is then not compared.
     """
     counts = class_counts(classes, structures)[1:]
     missing = [s.name for s, n in zip(structures, counts, strict=True) if n == 0]
-    if missing:
-        what = f"{', '.join(missing)} has no voxel"
+    if missing and not absent:
+        what, fix = f"{', '.join(missing)} has no voxel", FIX
         if len(missing) == len(structures):
             what = "None of the structures has a voxel"
-        return Finding("error", "structure-missing", what, FIX)
+        else:
+            fix += "; where a structure need not be there: --set absent=allow"
+        return Finding("error", "structure-missing", what, fix)
     partner = pairs(structures)
     for index, structure in enumerate(structures):
         if partner is None or structure.side != "left":
             continue
         other = partner[index + 1] - 1
+        if not (counts[index] and counts[other]):
+            continue
         left, right = _middle(classes, index + 1, affine), _middle(classes, other + 1, affine)
         if left >= right:
             what = f"{structure.name} lies to the right of {structures[other].name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from volta3d.cohort.store import Cohort
+from volta3d.cohort.subjects import subjects_of
 from volta3d.downstream.segmentation.labelcheck import check_labels
 from volta3d.downstream.segmentation.sliding import black_of, foreground_box
 from volta3d.downstream.segmentation.structures import Structure, classes_of, resolve
@@ -51,9 +53,15 @@ class LabelledScans:
 
     @classmethod
     def open(
-        cls, cohort: Cohort, labels: Any, side_ratio: float, device: torch.device
+        cls,
+        cohort: Cohort,
+        labels: Any,
+        side_ratio: float,
+        device: torch.device,
+        *,
+        absent: bool = False,
     ) -> LabelledScans:
-        """Read and check all label maps.
+        """Read and check all label maps; see ``check_labels`` for ``side_ratio`` and ``absent``.
 
         Volumes and label maps are kept on the device when all of them fit there. Otherwise volumes
         are read again when they are wanted, and label maps wait in the CPU's memory.
@@ -75,7 +83,7 @@ class LabelledScans:
         fits = _fits(cohort, device)
         kept: list[Tensor] = []
         for index in range(len(cohort)):
-            classes = found._classes(index, side_ratio)
+            classes = found._classes(index, side_ratio, absent)
             if classes is None:
                 continue
             volume = torch.from_numpy(cohort.volume(index))
@@ -102,11 +110,11 @@ class LabelledScans:
         """In the order of ``rows``."""
         return [self.cohort.scan_ids[row] for row in self.rows]
 
-    @property
+    @cached_property
     def subjects(self) -> list[str]:
-        """The participant of each scan."""
-        column = self.cohort.participants["participant_id"].astype(str)
-        return [column.iloc[row] for row in self.rows]
+        """Whose each scan is, see :func:`volta3d.cohort.subjects.subjects_of`."""
+        subjects, _ = subjects_of(self.cohort.participants)
+        return [subjects[row] for row in self.rows]
 
     def volume(self, index: int) -> Tensor:
         """Prepared cube [E, E, E] in fp32 on the device."""
@@ -141,14 +149,15 @@ class LabelledScans:
             "scans": content_hash(self.scan_ids),
         }
 
-    def _classes(self, index: int, side_ratio: float) -> np.ndarray | None:
+    def _classes(self, index: int, side_ratio: float, absent: bool) -> np.ndarray | None:
         label = self.cohort.label(index)
         scan_id = self.cohort.scan_ids[index]
         if label is None:
             self._refuse(scan_id, "no-label", "It has no label map", "Add one and prepare again")
             return None
         classes = classes_of(label, self.structures)
-        problem = check_labels(classes, self.cohort.affine(index), self.structures, side_ratio)
+        affine = self.cohort.affine(index)
+        problem = check_labels(classes, affine, self.structures, side_ratio, absent=absent)
         if problem is not None:
             self._refuse(scan_id, problem.code, problem.what, problem.how_to_fix)
             return None

@@ -100,7 +100,9 @@ def segment(
         )
     chosen = parse_arms(arms, words=WORDS, hows=HOWS)
     opened, device = Cohort.open(Path(cohort)), _device(config.device)
-    scans = LabelledScans.open(opened, config.labels, config.side_ratio, device)
+    scans = LabelledScans.open(
+        opened, config.labels, config.side_ratio, device, absent=config.absent == "allow"
+    )
     check_flips(scans, config)
     starts = Starts(chosen, config, opened.contract, len(scans.structures) + 1)
     splits = make_splits(scans, config, folds=folds, holdout=holdout)

@@ -43,21 +43,27 @@ def check_flips(scans: LabelledScans, config: SegmentConfig) -> None:
 
 
 def _side(scans: LabelledScans, index: int) -> str:
-    """On which side of the head's box a structure lies in every scan; empty if on none."""
+    """On which side of the head's box a structure lies wherever it is there; empty if on none."""
     found = set()
     for scan in range(len(scans)):
+        voxels = scans.voxels(scan)[index]
+        if not len(voxels):
+            continue
         first, last = scans.inside(scan)
         # axis 0 of a prepared volume points to the right
-        share = float((scans.voxels(scan)[index][:, 0] < (first[0] + last[0]) / 2).mean())
+        share = float((voxels[:, 0] < (first[0] + last[0]) / 2).mean())
         found.add("left" if share >= SHARE else "right" if share <= 1 - SHARE else "")
     return found.pop() if len(found) == 1 else ""
 
 
 def _level(scans: LabelledScans, one: int, other: int) -> bool:
-    """Whether two structures lie at the same depth and height in every scan."""
+    """Whether two structures lie at the same depth and height in every scan that has both."""
     for scan, row in enumerate(scans.rows):
         spacing = np.linalg.norm(scans.cohort.affine(row)[:3, 1:3], axis=0)
-        middles = [scans.voxels(scan)[i][:, 1:].mean(axis=0) for i in (one, other)]
+        both = [scans.voxels(scan)[i] for i in (one, other)]
+        if not all(len(voxels) for voxels in both):
+            continue
+        middles = [voxels[:, 1:].mean(axis=0) for voxels in both]
         if (np.abs(middles[0] - middles[1]) * spacing > APART_MM).any():
             return False
     return True
