@@ -309,7 +309,7 @@ def write_classification(
     return folder
 
 
-def write_segmentation(folder: Path) -> Path:
+def write_segmentation(folder: Path, arms: tuple[str, ...] = ("unet", "volta")) -> Path:
     """A scored run of ``segment`` without its label maps: ``unet`` misses one structure."""
     from volta3d.evaluate.segmentation.score import plain
     from volta3d.evaluate.segmentation.summary import summarise
@@ -318,6 +318,8 @@ def write_segmentation(folder: Path) -> Path:
     draws, rows = np.random.default_rng(5), []
     for case in range(12):
         for arm, level in (("unet", 0.80), ("volta", 0.87)):
+            if arm not in arms:
+                continue
             for structure in ("left", "right"):
                 missed = (case, arm, structure) == (3, "unet", "left")
                 dice = 0.0 if missed else float(level + 0.02 * draws.normal())
@@ -329,11 +331,11 @@ def write_segmentation(folder: Path) -> Path:
                 rows.append({**row, "resampled": False})
     cases = pd.DataFrame(rows)
     cases.to_csv(folder / "cases.tsv", sep="\t", index=False)
-    arms = {"volta": {"kind": "unetr", "tune": "full", "encoder_sha256": "ab"}}
-    arms["unet"] = {"kind": "unet", "tune": "", "encoder_sha256": ""}
+    declared = {"volta": {"kind": "unetr", "tune": "full", "encoder_sha256": "ab"}}
+    declared["unet"] = {"kind": "unet", "tune": "", "encoder_sha256": ""}
     config: dict[str, Any] = {"command": "segment", "kind": "segmentation", "synthetic": True}
     config |= {"selection": "the reported scans themselves, as in the paper: OPTIMISTIC"}
-    config |= {"split": {"holdout": 0.2}, "folds_hash": "f1", "arms": arms}
+    config |= {"split": {"holdout": 0.2}, "folds_hash": "f1", "arms": declared}
     config |= {"settings": {"epochs": 5, "lr": 1e-4, "weight_decay": 1e-5, "batch_size": 2}}
     (folder / "config.yaml").write_text(json.dumps(config))
     problem = {"arm": "unet", "case": "sub-99", "what": "It has no label map"}

@@ -163,6 +163,18 @@ def test_methods_tell_what_was_done(page: str) -> None:
     assert "DeLong ER" in text and "Holm S." in text
 
 
+def test_one_arm_alone_has_its_score_for_an_answer(fabricate: ModuleType, tmp_path: Path) -> None:
+    sex = fabricate.write_classification(tmp_path / "sex", arms=("volta",))
+    outlines = fabricate.write_segmentation(tmp_path / "outlines", arms=("unet",))
+    text = text_of(report([sex, outlines], tmp_path / "out").read_text(encoding="utf-8"))
+    first = text.split("What went wrong")[0]
+    row = task(sex).row("volta", "AUROC")
+    assert row is not None and f"volta reached AUROC {row['score']:.3f} [" in first
+    dice = list(task(outlines).metrics["results"]["unet"].values())[-1]["dice"]["mean"]
+    assert f"unet reached Dice {dice:.3f} [" in first and "structure missed" in first
+    assert "against" not in first
+
+
 def test_a_run_that_is_not_scored_says_what_to_do(fabricate: ModuleType, tmp_path: Path) -> None:
     run = fabricate.write_classification(tmp_path / "sex")
     (run / "metrics.json").unlink()

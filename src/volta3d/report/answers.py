@@ -18,6 +18,7 @@ from volta3d.report.figures_cases import NAMES
 from volta3d.report.figures_folds import interval_words
 from volta3d.report.figures_probes import gain_text, interval_text
 from volta3d.report.style import MINUS, UNKNOWN, number
+from volta3d.report.tables_tasks import main_metric
 from volta3d.report.task_run import TaskRun
 from volta3d.report.verdict import POOLINGS, Comparison, State
 
@@ -54,6 +55,29 @@ def answers(tasks: Sequence[TaskRun], probes: Sequence[Comparison]) -> list[Find
     """Downstream runs first, then probes; the first arm of a run against each other one."""
     found = [line for task in tasks for line in _of_task(task)]
     return found + [line for comparison in probes for line in _of_probe(comparison)]
+
+
+def alone(tasks: Sequence[TaskRun]) -> list[str]:
+    """A sentence for each scored run of one arm, which has nothing to be compared with."""
+    return [_reached(task) for task in tasks if len(task.arms) == 1]
+
+
+def _reached(task: TaskRun) -> str:
+    arm = task.arms[0]
+    if task.kind == "segmentation":
+        whole = list(task.metrics["results"][arm].values())[-1]  # the mean of structures
+        dice = whole.get("dice") or {}
+        row = {"score": dice.get("mean"), "low": dice.get("low"), "high": dice.get("high")}
+        what, missed = f"Dice {interval_words(row, 3)}", whole.get("missed")
+        people = f"{number(whole.get('cases'))} cases, {number(missed)} with a structure missed"
+    else:
+        metric = main_metric(task)
+        what = f"{metric} {interval_words(task.row(arm, metric) or {}, 3)}"
+        people = f"{number(task.metrics.get('subjects'))} participants"
+    return (
+        f"{task.name}, {task.target}: {arm} reached {what} on {people}. It is the run's one arm: "
+        "nothing here says what another would have reached."
+    )
 
 
 def _of_task(task: TaskRun) -> list[Finding]:

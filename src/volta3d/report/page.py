@@ -10,7 +10,7 @@ from volta3d import __version__
 from volta3d.errors import UsageError, VoltaError
 from volta3d.files import atomic_folder
 from volta3d.report import sections_shared as shared
-from volta3d.report.answers import answers
+from volta3d.report.answers import alone, answers
 from volta3d.report.blocks import Exhibit, Group, Section
 from volta3d.report.evidence import (
     Absent,
@@ -158,6 +158,7 @@ def _content(
         ],
         "synthetic": _synthetic(runs, tasks, facts),
         "findings": answers(tasks, found),
+        "alone": alone(tasks),
         "health": health(runs[0]) if runs else None,
         "health_of": runs[0].name if runs and several else "",
         "probe_lead": lead if runs or found else [],
