@@ -92,7 +92,13 @@ def _fractions(text: str) -> list[float]:
 
 @app.command(epilog=example("volta3d predict sex/arms/volta/model my-bids --out told"))
 def predict(
-    model: Annotated[Path, typer.Argument(help="A fitted model: RUN/arms/NAME/model.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="A fitted model: RUN/arms/NAME/model; for label maps RUN/arms/NAME averages the "
+            "networks of all folds."
+        ),
+    ],
     scans: Annotated[
         list[Path], typer.Argument(metavar="SCAN...", help="NIfTI or DICOM, files or folders.")
     ],

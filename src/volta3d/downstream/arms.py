@@ -16,6 +16,7 @@ from typing import Any
 from volta3d.errors import UsageError
 
 ENCODER = "encoder"
+MODEL, CONFIG = "model", "config.json"  # the model in the folder of a finished arm
 SAW = "pretraining_saw"  # found beside the encoder: what is told of an arm, not what it is
 REPETITION = re.compile(r"\.seed\d+$", re.IGNORECASE)  # folders of label maps end like this
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
@@ -136,3 +137,8 @@ def changed_arms(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
         if keys:
             found.append(f"arm {name}: {', '.join(keys)}")
     return found
+
+
+def is_arm(path: Path) -> bool:
+    """Whether a folder is that of a finished arm, RUN/arms/NAME, and no model itself."""
+    return not (path / CONFIG).is_file() and (path / MODEL / CONFIG).is_file()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from volta3d.downstream.arms import MODEL, is_arm
 from volta3d.downstream.classification.fitted import read_model_config
 from volta3d.errors import UsageError
 
@@ -42,7 +43,8 @@ def predict(
     """Class scores, numbers, or label maps in each scan's own space.
 
     Args:
-        model: a folder that ``classify`` or ``segment`` wrote, RUN/arms/NAME/model.
+        model: a folder that ``classify`` or ``segment`` wrote, RUN/arms/NAME/model; RUN/arms/NAME
+            is for label maps the networks of all folds, averaged, and else the same model.
         scans: scans (NIfTI or DICOM, files or folders) or, for class scores and numbers, prepared
             cohorts; several are mixed. A file that is given twice is taken once; scans of like
             names are told apart by the folders they are in (``raw_scans``).
@@ -65,7 +67,8 @@ def predict(
         VoltaError: not one scan could be used, or the results cannot be written.
     """
     path = Path(model)
-    kind = read_model_config(path)["kind"]
+    model = path / MODEL if is_arm(path) else path
+    kind = read_model_config(model)["kind"]
     given = [Path(scans)] if isinstance(scans, Path | str) else [Path(s) for s in scans]
     if not given:
         raise UsageError("Nothing to predict", fix="Name a scan or a folder of scans")
@@ -84,4 +87,4 @@ def predict(
         )
     from volta3d.downstream.classification.predict_scores import predict_scores
 
-    return predict_scores(path, given, Path(out), device=device, progress=progress)
+    return predict_scores(model, given, Path(out), device=device, progress=progress)

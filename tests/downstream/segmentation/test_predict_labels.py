@@ -15,11 +15,14 @@ import torch
 
 from volta3d.cohort.store import Cohort
 from volta3d.config import PrepareConfig, load_segment
+from volta3d.downstream.predict import predict
 from volta3d.downstream.segmentation import predict_labels as predict_module
+from volta3d.downstream.segmentation.ensemble import load_ensemble
 from volta3d.downstream.segmentation.labelmap_files import VOLUMES, described
 from volta3d.downstream.segmentation.model import load_segment_model
 from volta3d.downstream.segmentation.predict_labels import Options, Way, predict_labels
 from volta3d.downstream.segmentation.segment import segment
+from volta3d.downstream.weights import read_tensors
 from volta3d.errors import CohortError, EncoderError, UsageError, VoltaError
 from volta3d.prepare import prepare
 
@@ -216,3 +219,34 @@ def test_a_folder_of_other_structures_or_with_broken_tables_is_refused(
         predict_labels(model, [source / "s1.nii.gz"], out)
     assert len(maps_of(out)) == 1
     assert torch.is_grad_enabled()
+
+
+def test_the_folder_of_an_arm_is_the_mean_of_its_folds(source: Path, tmp_path: Path) -> None:
+    prepare([source], tmp_path / "cohort", config=PrepareConfig(size=24, spacing=2.0, fit="pad"))
+    run, settings = tmp_path / "run", [*TINY, "epochs=2", "precision=fp32", "seeds=2"]
+    segment(tmp_path / "cohort", ["u=unet"], run, load_segment("small", settings), folds=2)
+    arm = run / "arms" / "u"
+    together, one = load_ensemble(arm), load_segment_model(arm / "model")
+    assert together.config["ensemble"] == 4
+    assert together.config["weights_sha256"] != one.config["weights_sha256"]
+    volume = Cohort.open(tmp_path / "cohort").volume(0)
+    single = []
+    for file in sorted(arm.glob("seed-*/fold-*/weights.safetensors")):
+        one.network.load_state_dict(read_tensors(file))
+        single.append(one.tell(volume))
+    found = together.tell(volume)
+    assert not torch.allclose(single[0], single[1], atol=1e-3)
+    # float32, blended window by window instead of network by network
+    assert torch.allclose(found, torch.stack(single).mean(0), atol=1e-5)
+    assert torch.allclose(found.sum(0), torch.ones(24, 24, 24), atol=1e-5)
+    told = predict(arm, source, tmp_path / "told")
+    about = json.loads((tmp_path / "told" / "predictions.json").read_text())
+    assert told.told == 6 and about["networks"] == 4
+    assert about["model_sha256"] == together.config["weights_sha256"]
+    next(arm.glob("seed-1/fold-1/weights.safetensors")).write_bytes(b"nothing")
+    with pytest.raises(EncoderError, match="does not fit its arm"):
+        load_ensemble(arm)
+    for file in arm.glob("seed-*/fold-*/weights.safetensors"):
+        file.unlink()
+    with pytest.raises(EncoderError, match="are gone"):
+        predict(arm, source, tmp_path / "other")

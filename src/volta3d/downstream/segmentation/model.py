@@ -143,8 +143,7 @@ def load_segment_model(path: Path | str, device: torch.device | str = "cpu") -> 
         check_sha256(content, path)
         contract = build(Contract, content["contract"])
         structures = tuple(Structure.from_content(s) for s in content["labels"])
-        given = dict(content["architecture"])
-        architecture = Architecture(given.pop("kind"), int(given.pop("classes")), given)
+        architecture = architecture_of(content)
         _check_sizes(architecture, structures, content, contract)
         tensors = read_tensors(path / WEIGHTS)
         network = empty(architecture, 0, device="meta")
@@ -161,6 +160,12 @@ def load_segment_model(path: Path | str, device: torch.device | str = "cpu") -> 
         ) from error
     fast_layout(network.to(device)).eval()
     return model
+
+
+def architecture_of(content: dict[str, Any]) -> Architecture:
+    """The network that a model's config.json describes."""
+    given = dict(content["architecture"])
+    return Architecture(given.pop("kind"), int(given.pop("classes")), given)
 
 
 def _asked(content: dict[str, Any], key: str, missing: Any) -> Any:

@@ -11,9 +11,11 @@ import numpy as np
 
 from volta3d.cohort.arrays import decode, encode
 from volta3d.cohort.store import CONTRACT
+from volta3d.downstream.arms import is_arm
 from volta3d.downstream.embed import _device
 from volta3d.downstream.predict import PredictResult, Progress
 from volta3d.downstream.raw_scans import NO_SOURCE, find_scans, nothing_found
+from volta3d.downstream.segmentation.ensemble import load_ensemble
 from volta3d.downstream.segmentation.labelmap_files import (
     VOLUMES,
     bids_names,
@@ -104,7 +106,8 @@ def predict_labels(
     them: the tables hold all label maps of the folder, of a file made twice the later one.
 
     Args:
-        model: a folder that ``segment`` wrote.
+        model: a model that ``segment`` wrote, or the folder of its arm: the networks of all folds,
+            averaged (``ensemble``).
         scans: NIfTI files, DICOM folders, or folders of scans.
         out: the derivative's folder.
         device: auto, cpu or cuda.
@@ -120,7 +123,8 @@ def predict_labels(
         VoltaError: not one scan could be used, or the results cannot be written.
     """
     options.checked()
-    fitted = load_segment_model(model, _device(device))
+    load = load_ensemble if is_arm(model) else load_segment_model
+    fitted = load(model, _device(device))
     found, refused = _discover(scans)
     require_writable(out)
     folder = Predictions.open(out, fitted)

@@ -88,6 +88,7 @@ class Predictions:
                 "kind": "segmentation",
                 **made,
                 "model_sha256": config["weights_sha256"],
+                "networks": config.get("ensemble", 1),
                 "contract_hash": config["contract_hash"],
                 "synthetic": synthetic,
                 "told": len(rows),
