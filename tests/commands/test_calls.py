@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from typer.main import get_command
 
+from volta3d import __version__
 from volta3d.cli import app
 
 COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
@@ -21,6 +22,11 @@ def test_help_shows_the_example(command: str, tmp_path: Path, volta3d: Volta3d) 
     shown = volta3d(command, "--help", cwd=tmp_path)
     assert shown.returncode == 0
     assert "Example: volta3d" in shown.stdout
+
+
+def test_the_version_is_told_without_a_command(tmp_path: Path, volta3d: Volta3d) -> None:
+    shown = volta3d("--version", cwd=tmp_path)
+    assert (shown.returncode, shown.stdout) == (0, f"volta3d {__version__}\n")
 
 
 BAD_CALLS = [

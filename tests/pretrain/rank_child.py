@@ -1,7 +1,8 @@
 """One process of a data-parallel run: python rank_child.py WHAT COHORT OUT CONFIG.yaml.
 
 Not a test: tests start several, as torchrun would. WHAT is ``window`` (gradients of one uneven
-window), ``train``, or a fault of rank 1 in step 2: ``term``, ``die``, ``nan``.
+window), ``train``, or a fault of rank 1 in step 2: ``term``, ``die``, ``nan``; ``slow`` is ``term``
+while rank 0 takes its time to save.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,8 @@ from safetensors.torch import save_file
 
 from volta3d.config import PretrainConfig, load_pretrain
 from volta3d.errors import VoltaError
+from volta3d.pretrain import checkpoint
+from volta3d.pretrain.checkpoint import available
 from volta3d.pretrain.data import Scans
 from volta3d.pretrain.fabric import build_fabric
 from volta3d.pretrain.loop import pretrain
@@ -60,7 +64,7 @@ def fault(what: str) -> None:
         if self.ranks.rank == 1 and next(steps) == 2:
             if what == "die":
                 os._exit(1)
-            if what == "term":
+            if what in ("term", "slow"):
                 os.kill(os.getpid(), signal.SIGTERM)
             if what == "nan":
                 with torch.no_grad():
@@ -68,6 +72,14 @@ def fault(what: str) -> None:
         return whole(self, *given)  # type: ignore[arg-type]
 
     Trainer.window = failing  # type: ignore[assignment,method-assign]
+    if what == "slow":
+        save = checkpoint.save
+
+        def slowly(*given: object, **named: object) -> object:
+            time.sleep(3)
+            return save(*given, **named)  # type: ignore[arg-type]
+
+        checkpoint.save = slowly  # type: ignore[assignment]
 
 
 def main(what: str, cohort: str, out: str, config: str) -> int:
@@ -81,6 +93,8 @@ def main(what: str, cohort: str, out: str, config: str) -> int:
         pretrain([Path(cohort)], Path(out), load_pretrain(config), resume=resume)
     except VoltaError as error:
         print(error.paragraph(), file=sys.stderr)
+        there = [p.name for p in available(Path(out) / "checkpoints")]
+        print(f"when it left there were {there}", file=sys.stderr)
         return error.exit_code
     return 0
 

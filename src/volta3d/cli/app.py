@@ -68,10 +68,19 @@ def example(command: str) -> str:
     return f"Example: {command}"
 
 
-@app.callback()
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
-) -> None:
-    if version:
+def _version(asked: bool) -> None:
+    if asked:
         say(f"volta3d {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and leave.", callback=_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Every command's own options come after it."""

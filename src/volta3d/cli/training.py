@@ -37,10 +37,12 @@ def pretrain(
     if exclude:
         say("Looking for the people of the cohorts to exclude, by names and pictures")
     with Steps("pretrain", "steps") as steps:
-        result = run(cohorts, out, config, exclude=exclude or [], resume=resume, notify=steps)
+        result = run(
+            cohorts, out, config, exclude=exclude or [], resume=resume, notify=steps, tell=say
+        )
     if result.rank:
         return  # the first process speaks for all
-    say(f"{result.encoder}: trained for {result.step} steps; {result.data}")
+    say(f"{result.encoder}: trained for {result.step} steps")
     if exclude:
         left_out = read_json(out / "cohort.json")["excluded"]["scans"]
         say(f"  {len(left_out)} scans left out: {out / 'cohort.json'} says which and why")

@@ -34,13 +34,17 @@ class _MaskedSquares(torch.autograd.Function):
         return scaled, None, None
 
 
-def reconstruction_loss(rebuilt: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+def reconstruction_loss(
+    rebuilt: Tensor, target: Tensor, mask: Tensor, count: Tensor | None = None
+) -> Tensor:
     """L_rec = sum over masked voxels of (rebuilt - target)^2 / number of masked voxels.
 
     Args:
         rebuilt: the decoder's output [V, 1, D, H, W].
         target: the clean augmented global views, same shape.
         mask: bool, same shape, True where a voxel was replaced.
+        count: what the sum is divided by, if not by the number of voxels masked here: where other
+            processes hold other views of the same micro-batch.
 
     Returns:
         A scalar in fp32. Voxels outside the mask receive exactly zero gradient. An empty mask
@@ -49,7 +53,7 @@ def reconstruction_loss(rebuilt: Tensor, target: Tensor, mask: Tensor) -> Tensor
     Source: paper equation 1; METHOD section 3.
     """
     squares: Tensor = _MaskedSquares.apply(rebuilt, target, mask)
-    return squares / mask.count_nonzero().clamp(min=1)
+    return squares / (mask.count_nonzero() if count is None else count).clamp(min=1)
 
 
 @torch.no_grad()

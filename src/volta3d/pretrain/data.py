@@ -20,6 +20,7 @@ from volta3d.config import PretrainConfig
 from volta3d.errors import CohortError, VoltaError
 from volta3d.files import content_hash
 from volta3d.pretrain.ahead import within
+from volta3d.pretrain.distributed import launched
 
 SHIFT = 2**15
 PATIENCE = 300.0  # seconds for one scan; a network share may need a few of them
@@ -155,7 +156,8 @@ class Scans:
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
             return self.bytes < 0.4 * free
-        return bool(self.bytes < 0.4 * psutil.virtual_memory().available)
+        # the processes of one machine share its memory
+        return bool(self.bytes < 0.4 * psutil.virtual_memory().available / launched().here)
 
     def _load(self) -> Tensor:
         """All scans [n, 1, D, H, W] as they are stored, or in fp32 when averaged."""
@@ -209,6 +211,8 @@ class Scans:
             return _decoded(chosen)
         volumes = torch.cat([self._cube(int(index)) for index in indices])
         self._refuse_nonfinite(volumes, [int(i) for i in indices])
+        if self.device.type == "cuda":  # from pinned memory, so that compute goes on meanwhile
+            return volumes.pin_memory().to(self.device, non_blocking=True)
         return volumes.to(self.device)
 
     def _cube(self, place: int) -> Tensor:
@@ -256,5 +260,7 @@ def _signed(stored: np.ndarray) -> np.ndarray:
 def _decoded(held: Tensor) -> Tensor:
     """Held values in fp32, bit by bit what ``cohort.arrays.decode`` gives."""
     if held.dtype == torch.int16:
-        return held.float().add_(float(SHIFT)).div_(float(RANGE_LEVELS))
+        # by a tensor: CUDA multiplies by the reciprocal of a number, which is another rounding
+        levels = torch.full((), float(RANGE_LEVELS), device=held.device)
+        return held.float().add_(float(SHIFT)).div_(levels)
     return held.float()

@@ -88,6 +88,22 @@ class Ranks:
             dist.all_reduce(values)
         return values
 
+    def masked(self, masks: Tensor, counted: int, scans: int) -> Tensor | None:
+        """What this process divides its reconstruction by; None where it is the only one.
+
+        The sum over processes of what they weight with their share ``counted`` / ``scans`` is then
+        the error over all masked voxels of the micro-batch [S METHOD section 3].
+
+        Args:
+            masks: bool, of this process's views.
+            counted: how many of its scans count.
+            scans: of the whole micro-batch.
+        """
+        if self.world == 1:
+            return None
+        own = masks.count_nonzero().double() * float(counted > 0)
+        return (self.summed(own) * (counted / scans)).float()
+
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether one process at least says yes."""
         if self.world == 1:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from volta3d.config import PretrainConfig
@@ -44,11 +46,15 @@ def build_fabric(config: PretrainConfig) -> Fabric:
     if started.here * started.machines > 1:
         # centres and statistics are the same everywhere already
         together["strategy"] = DDPStrategy(broadcast_buffers=False)
+    plugins: list[Any] = [Autocast("bf16-mixed", device.type)] if bf16 else []
+    if together and "RANK" in os.environ:
+        # Fabric would recognise torchrun by other variables, and without them count ranks by itself
+        plugins.append(TorchElasticEnvironment())
     return Fabric(
         accelerator=device.type,
         devices=started.here,
         num_nodes=started.machines,
-        plugins=[Autocast("bf16-mixed", device.type)] if bf16 else None,
+        plugins=plugins or None,
         precision=None if bf16 else "32-true",
         **together,
     )

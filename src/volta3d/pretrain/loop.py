@@ -48,6 +48,7 @@ def pretrain(
     exclude: Sequence[Path] = (),
     resume: bool = False,
     notify: Notify = lambda step, steps, text: None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> PretrainResult:
     """Pretrain an encoder on prepared cohorts.
 
@@ -56,6 +57,7 @@ def pretrain(
         out: the run folder; with ``resume`` it goes on where its newest checkpoint stands.
         exclude: cohorts whose people are not trained on, as ``audit`` recognises them.
         notify: called with (steps done, steps in all, a short text).
+        tell: called by the first process before the first step, with how the scans are held.
 
     Raises:
         CohortError, CheckpointError, Diverged, Collapse, OutOfMemory, VoltaError: see their texts.
@@ -64,7 +66,10 @@ def pretrain(
     fabric.launch()
     warn_of_silence(config)
     folder = RunFolder(out, resume=resume)
-    scans = Scans.open(cohorts, config, fabric.device, exclude)
+    with enough_memory():
+        scans = Scans.open(cohorts, config, fabric.device, exclude)
+    if fabric.is_global_zero:
+        tell(scans.about())
     with lost(), enough_memory(), folder.locked(fabric.is_global_zero), StopRequest() as stop:
         trainer = Trainer(scans, config, fabric)
         folder.identify(config, scans, fabric)

@@ -30,6 +30,7 @@ from volta3d.pretrain.step import SelfDistillation
 from volta3d.views.batch import ViewBatch, make_views
 
 ICC_SCANS = 48
+AT_ONCE = 8  # scans of a look at most, however many processes share a micro-batch
 MONITOR_EPOCH = -1  # no training epoch shares these draws
 
 
@@ -68,7 +69,7 @@ class Monitor:
         return ""
 
     def _batches(self, indices: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
-        size = max(self.config.batch_size, 4)
+        size = min(max(self.config.batch_size, 4), AT_ONCE)
         for start in range(0, len(indices), size):
             part = indices[start : start + size]
             yield part, self.scans.batch(part)
@@ -153,8 +154,12 @@ class Monitor:
         }
 
     def gradient_norms(self, distillation: SelfDistillation, now: Now) -> dict[str, float]:
-        """The norm of each weighted loss's gradient on the student's encoder, on one batch."""
-        part = self.indices[: self.config.batch_size]
+        """The norm of each weighted loss's gradient on the student's encoder, on one batch.
+
+        Of ``AT_ONCE`` scans at most: the process that looks holds all of them, while a micro-batch
+        is shared among all processes.
+        """
+        part = self.indices[: min(self.config.batch_size, AT_ONCE)]
         views = self.views(part, self.scans.batch(part))
         losses, _ = distillation(views, now)
         objective = self.config.objective

@@ -137,7 +137,8 @@ class RunFolder:
         """Write config.yaml, environment.json and cohort.json; a resumed run keeps the first."""
         if not checkpoint.available(self.path / "checkpoints"):
             write_text(self.path / "config.yaml", config.to_yaml())
-            write_json(self.path / "environment.json", environment(fabric))
+            held = {"data": scans.about()}
+            write_json(self.path / "environment.json", environment(fabric) | held)
         described = [
             {
                 "path": cohort.path.name,
@@ -155,18 +156,21 @@ class RunFolder:
         write_json(self.path / "cohort.json", content)
 
     def save(self, trainer: Trainer) -> None:
-        """Publish a checkpoint; every process may ask, the first one writes."""
-        if not trainer.ranks.first:
-            return
-        checkpoint.save(
-            self.path / "checkpoints",
-            distillation=trainer.distillation,
-            optimizer=trainer.optimizer,
-            progress=trainer.progress,
-            identity=self.identity,
-            keep=trainer.config.keep_checkpoints,
-        )
-        write_json(self.path / SAVED, {"step": trainer.progress.step})
+        """Publish a checkpoint; all processes ask, the first one writes, the others wait for it.
+
+        A launcher ends all processes when the first of them leaves, so none may before it is there.
+        """
+        if trainer.ranks.first:
+            checkpoint.save(
+                self.path / "checkpoints",
+                distillation=trainer.distillation,
+                optimizer=trainer.optimizer,
+                progress=trainer.progress,
+                identity=self.identity,
+                keep=trainer.config.keep_checkpoints,
+            )
+            write_json(self.path / SAVED, {"step": trainer.progress.step})
+        trainer.ranks.wait()
 
     def restore(self, trainer: Trainer) -> checkpoint.Progress | None:
         """The newest whole checkpoint put back, or None for a fresh start.

@@ -6,6 +6,7 @@ Shape legend: B scans, V = 2 B global views, N locals per scan, T tokens, K prot
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -142,8 +143,15 @@ class SelfDistillation(nn.Module):
         said = TeacherTokens(known, prototypes, self.patch_center.value, temperature)
         return cls, said, moments
 
-    def forward(self, views: ViewBatch, now: Now) -> tuple[Losses, TeacherMoments]:
+    def forward(
+        self, views: ViewBatch, now: Now, masked: Tensor | None = None
+    ) -> tuple[Losses, TeacherMoments]:
         """The losses of one micro-batch, and the moments by which the centres move.
+
+        Args:
+            views: of this process's scans.
+            now: rates and weights.
+            masked: what the reconstruction's sum is divided by, see ``reconstruction_loss``.
 
         Source: equations 1 to 6; METHOD section 6.
         """
@@ -160,7 +168,7 @@ class SelfDistillation(nn.Module):
         encoded = student.encoder.encode(seen, grid).split(globals_)
         tokens = encoded[0]
         rebuilt = self.pair.decoder(tokens, grid)
-        reconstruction = reconstruction_loss(rebuilt, views.global_views, views.masks)
+        reconstruction = reconstruction_loss(rebuilt, views.global_views, views.masks, masked)
         head = student.patch_head
         patch = patch_alignment(
             unit(head.bottleneck(tokens)).flatten(0, 1),
@@ -225,10 +233,11 @@ class SelfDistillation(nn.Module):
         self.standardiser.update(moments.bottleneck, moments.bottleneck_square)
 
     @torch.no_grad()
-    def start_statistics(self, batches: list[ViewBatch]) -> None:
+    def start_statistics(self, batches: Collection[ViewBatch]) -> None:
         """Set the standardiser, then the centres, from a first look at some scans.
 
-        The logits depend on the standardiser, so the scans pass twice.
+        The logits depend on the standardiser, so the scans pass twice: ``batches`` is gone through
+        twice, and may make each batch when its turn comes.
         """
         for first in (True, False):
             total: TeacherMoments | None = None

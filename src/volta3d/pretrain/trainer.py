@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from volta3d.config import PretrainConfig
 from volta3d.errors import Diverged
@@ -18,7 +20,7 @@ from volta3d.pretrain.ahead import ahead
 from volta3d.pretrain.data import Scans
 from volta3d.pretrain.distributed import Ranks
 from volta3d.pretrain.optimiser import apply_schedule, build_optimizer, clip_gradients
-from volta3d.pretrain.step import Losses, SelfDistillation, TeacherMoments
+from volta3d.pretrain.step import SelfDistillation, TeacherMoments
 from volta3d.randomness import epoch_order
 from volta3d.views.batch import ViewBatch, make_views
 
@@ -29,6 +31,53 @@ def windows(order: np.ndarray, batch_size: int, accumulate: int) -> list[list[np
     """An epoch's scans as windows of micro-batches; the last of either may be smaller."""
     micro = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     return [micro[i : i + accumulate] for i in range(0, len(micro), accumulate)]
+
+
+class Made:
+    """Batches that are made when their turn comes, each time anew.
+
+    Args:
+        make: the views of some scans.
+        parts: which scans each batch holds.
+    """
+
+    def __init__(
+        self, make: Callable[[np.ndarray], ViewBatch], parts: Sequence[np.ndarray]
+    ) -> None:
+        self.make, self.parts = make, parts
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[ViewBatch]:
+        return map(self.make, self.parts)
+
+    def __contains__(self, batch: object) -> bool:
+        return False
+
+
+class Fetched:
+    """Numbers on their way from the device, so that it need not stand still for them.
+
+    Args:
+        values: a vector; its copy starts now.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        self.copied: torch.cuda.Event | None = None
+        self.values = values
+        if values.is_cuda:
+            self.values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self.values.copy_(values, non_blocking=True)
+            self.copied = torch.cuda.Event()
+            self.copied.record()
+
+    def numbers(self) -> list[float]:
+        """Wait for the copy, not for what was asked of the device after it."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        found: list[float] = self.values.tolist()
+        return found
 
 
 class Trainer:
@@ -68,7 +117,7 @@ class Trainer:
         """Centres and standardiser from a first look at the data, before any training."""
         order = epoch_order(len(self.scans), seed=self.config.seed, epoch=-1)[:START_SCANS]
         parts = [order[i : i + 8] for i in range(0, len(order), 8)]
-        self.distillation.start_statistics([self.views(part, -1) for part in parts])
+        self.distillation.start_statistics(Made(lambda part: self.views(part, -1), parts))
 
     def epoch(self, epoch: int, done: int) -> Iterator[dict[str, Any]]:
         """Train one epoch from window ``done`` on; yield a step record after each window."""
@@ -123,16 +172,18 @@ class Trainer:
             # gradients are exchanged once a window: until then neither pass may expect it
             last = index + 1 == len(window)
             with self.fabric.no_backward_sync(self.module, enabled=not last):
-                losses, seen = self.module(views, now)
-                values = self.shared(losses, counted / len(part))
-                self.refuse_nonfinite(values, window, epoch)
+                masked = self.ranks.masked(views.masks, counted, len(part))
+                losses, seen = self.module(views, now, masked)
+                fetched = Fetched(self.ranks.summed(counted / len(part) * losses.stacked()))
                 # the exchange takes the mean over processes; what is wanted is the sum
                 self.fabric.backward(losses.total * (self.ranks.world * counted / scans))
+            values = losses.named(fetched.numbers())
+            self.refuse_nonfinite(values, window, epoch)
             share = len(part) / scans
             total = {k: total.get(k, 0.0) + share * v for k, v in values.items()}
-            seen = seen.scaled(counted / len(part)).summed(self.ranks)
+            seen = seen.scaled(counted / len(part))
             if faithful:
-                self.distillation.update_statistics(seen)
+                self.distillation.update_statistics(seen.summed(self.ranks))
                 self.distillation.pair.update_teacher(now.momentum)
             else:
                 moments = seen.scaled(share).plus(moments)
@@ -144,13 +195,9 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if moments is not None:
-            self.distillation.update_statistics(moments)
+            self.distillation.update_statistics(moments.summed(self.ranks))
             self.distillation.pair.update_teacher(now.momentum)
         return total
-
-    def shared(self, losses: Losses, weight: float) -> dict[str, float]:
-        """The losses of a micro-batch over all processes, fetched from the device at once."""
-        return losses.named(self.ranks.summed(weight * losses.stacked()).tolist())
 
     def weighted(self, values: dict[str, float], now: Now) -> dict[str, float]:
         """The losses as they stand in the sum of equation 6."""
