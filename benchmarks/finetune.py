@@ -1,6 +1,6 @@
 """Fine-tuning against a plain MONAI loop: the ViT classifier, and UNETR on crops.
 
-Run: python benchmarks/finetune.py [--out finetune.json] [--tiny]
+Run: python benchmarks/finetune.py [--out finetune.json] [--device cuda] [--tiny]
 
 The MONAI side is what tutorials write: CacheDataset, whose filling is not counted, a DataLoader,
 random transforms on crops, MONAI's ViT or UNETR of the same sizes, AdamW. It runs in fp32, as
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from claims import alternate, claim, one_thread, parser, publish
+from claims import CPU, alternate, claim, clock, one_thread, parser, publish, with_device
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -39,7 +39,6 @@ from volta3d.pretrain.data import Scans
 
 Side = Callable[[], object]
 NAMES = {47: "Right-Hippocampus", 48: "Left-Hippocampus"}
-CPU = torch.device("cpu")
 
 
 def scans_with_labels(path: Path, count: int, edge: int) -> Cohort:
@@ -60,7 +59,9 @@ def scans_with_labels(path: Path, count: int, edge: int) -> Cohort:
     return write_cohort(path, contract, volumes, people, labels=[labels] * count)
 
 
-def our_classifier(cohort: Cohort, sizes: dict[str, int], epochs: int) -> Side:
+def our_classifier(
+    cohort: Cohort, sizes: dict[str, int], epochs: int, device: torch.device = CPU
+) -> Side:
     """All epochs, the frozen blocks' pass over every scan included."""
     config = load_classify("small", [f"epochs={epochs}", "epoch=last"])
     rows = np.arange(len(cohort))
@@ -70,14 +71,14 @@ def our_classifier(cohort: Cohort, sizes: dict[str, int], epochs: int) -> Side:
     network = VitClassifier(
         encoder, Summariser(sizes["width"], sizes["heads"]), pooling="mean", outputs=2,
         tune="last", blocks=config.blocks, seed=0,
-    )  # fmt: skip
+    ).to(device)  # fmt: skip
     values = (rows % 2).astype(np.float64)
     one = rows[:1]  # somebody to choose on and to report on, next to nothing of the time
     asked = Question(rows, one, one, values, values[:1], 2, 0)
 
     def run() -> None:
-        cubes = Cubes(Scans([cohort]), sizes["edge"], config.augment, 0)
-        with torch.autocast("cpu", torch.bfloat16):
+        cubes = Cubes(Scans([cohort], device=device), sizes["edge"], config.augment, 0)
+        with torch.autocast(device.type, torch.bfloat16):
             stored = stemmed(cubes, network.stem, rows, None)
         Learner(
             network, cubes, rows, stored, config, standardised=False, bf16=True
@@ -86,7 +87,9 @@ def our_classifier(cohort: Cohort, sizes: dict[str, int], epochs: int) -> Side:
     return run
 
 
-def monai_classifier(cohort: Cohort, sizes: dict[str, int], batch: int, bf16: bool) -> Side:
+def monai_classifier(
+    cohort: Cohort, sizes: dict[str, int], batch: int, bf16: bool, device: torch.device = CPU
+) -> Side:
     """One epoch: all blocks run, the last two learn."""
     from monai.data import CacheDataset
     from monai.networks.nets import ViT
@@ -104,13 +107,15 @@ def monai_classifier(cohort: Cohort, sizes: dict[str, int], batch: int, bf16: bo
     for part in (*network.blocks[-config.blocks :], network.norm, network.classification_head):
         part.requires_grad_(True)
     loss = nn.CrossEntropyLoss()
-    return _epoch(network, data, lambda out, b: loss(out[0].float(), b["label"]), bf16)
+    return _epoch(network, data, lambda out, b: loss(out[0].float(), b["label"]), bf16, device)
 
 
-def our_unetr(cohort: Cohort, sizes: dict[str, int], work: Path) -> Side:
+def our_unetr(
+    cohort: Cohort, sizes: dict[str, int], work: Path, device: torch.device = CPU
+) -> Side:
     """One epoch of crops."""
     config = load_segment("small", [f"crops.size={sizes['crop']}", "warmup_epochs=0"])
-    scans = LabelledScans.open(cohort, config.labels, config.side_ratio, CPU)
+    scans = LabelledScans.open(cohort, config.labels, config.side_ratio, device)
     inner = {k: sizes[k] for k in ("width", "heads", "mlp")}
     network = empty(
         Architecture(
@@ -124,7 +129,9 @@ def our_unetr(cohort: Cohort, sizes: dict[str, int], work: Path) -> Side:
     return lambda: fit.epoch(0)
 
 
-def monai_unetr(cohort: Cohort, sizes: dict[str, int], bf16: bool) -> Side:
+def monai_unetr(
+    cohort: Cohort, sizes: dict[str, int], bf16: bool, device: torch.device = CPU
+) -> Side:
     """One epoch of crops, about as much augmented as ours."""
     from monai.data import CacheDataset, list_data_collate
     from monai.losses.dice import DiceCELoss
@@ -168,21 +175,27 @@ def monai_unetr(cohort: Cohort, sizes: dict[str, int], bf16: bool) -> Side:
         num_heads=sizes["heads"],
     )  # fmt: skip
     loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True)
-    return _epoch(network, data, lambda out, b: loss(out.float(), b["label"]), bf16)
+    return _epoch(network, data, lambda out, b: loss(out.float(), b["label"]), bf16, device)
 
 
 def _epoch(
-    network: nn.Module, data: Any, loss: Callable[[Any, dict[str, Tensor]], Tensor], bf16: bool
+    network: nn.Module,
+    data: Any,
+    loss: Callable[[Any, dict[str, Tensor]], Tensor],
+    bf16: bool,
+    device: torch.device,
 ) -> Side:
+    network.to(device)
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-4)
 
     def run() -> None:
         network.train()
         for batch in data:
             optimizer.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                out = network(batch["image"].as_tensor())
-            loss(out, batch).backward()
+            given = {k: torch.as_tensor(batch[k]).to(device) for k in ("image", "label")}
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                out = network(given["image"])
+            loss(out, given).backward()
             optimizer.step()
 
     return run
@@ -190,7 +203,8 @@ def _epoch(
 
 def main() -> None:
     """Measure everything and print it as JSON."""
-    arguments = parser(__doc__).parse_args()
+    arguments = with_device(parser(__doc__)).parse_args()
+    device = arguments.device
     one_thread()
     warnings.simplefilter("ignore")  # of the other side
     tiny = arguments.tiny
@@ -203,41 +217,52 @@ def main() -> None:
         cohort = scans_with_labels(Path(temporary) / "cohort", count, sizes["edge"])
         classifier = alternate(
             {
-                "ours": our_classifier(cohort, sizes, epochs),
-                "MONAI fp32": monai_classifier(cohort, sizes, batch, bf16=False),
-                "MONAI bf16": monai_classifier(cohort, sizes, batch, bf16=True),
+                "ours": our_classifier(cohort, sizes, epochs, device),
+                "MONAI fp32": monai_classifier(cohort, sizes, batch, False, device),
+                "MONAI bf16": monai_classifier(cohort, sizes, batch, True, device),
             },
             repeats,
+            device,
         )
         unetr = alternate(
             {
-                "ours": our_unetr(cohort, sizes, Path(temporary) / "fit"),
-                "MONAI fp32": monai_unetr(cohort, sizes, bf16=False),
-                "MONAI bf16": monai_unetr(cohort, sizes, bf16=True),
+                "ours": our_unetr(cohort, sizes, Path(temporary) / "fit", device),
+                "MONAI fp32": monai_unetr(cohort, sizes, False, device),
+                "MONAI bf16": monai_unetr(cohort, sizes, True, device),
             },
             repeats,
+            device,
         )
+    least, tick = (3 if device.type == "cuda" else 2), clock(device)
     claims = []
-    for precision, wanted in (("fp32", "at least 2 times"), ("bf16", "beside")):
-        theirs = epochs * classifier[f"MONAI {precision}"]["cpu"]
-        ours = classifier["ours"]["cpu"]
-        claims.append(
-            claim(
-                f"ViT classifier, last two blocks tuned, {epochs} epochs of {count} scans of "
-                f"{sizes['edge']}³, against MONAI's loop with CacheDataset in {precision}",
-                ours, theirs, theirs / ours, wanted, theirs / ours >= 2 or wanted == "beside",
-            )
-        )  # fmt: skip
-    for precision, wanted in (("fp32", "at least 2 times"), ("bf16", "beside")):
-        theirs, ours = unetr[f"MONAI {precision}"]["cpu"], unetr["ours"]["cpu"]
-        claims.append(
-            claim(
-                f"UNETR, one epoch of {count} crops of {sizes['crop']}³, against MONAI's loop "
-                f"with CacheDataset in {precision}",
-                ours, theirs, theirs / ours, wanted, theirs / ours >= 2 or wanted == "beside",
-            )
-        )  # fmt: skip
-    publish("finetune", claims, arguments.out, seconds={"classifier": classifier, "unetr": unetr})
+    for what, times, loops in (
+        (
+            f"ViT classifier, last two blocks tuned, {epochs} epochs of {count} scans of "
+            f"{sizes['edge']}³",
+            classifier,
+            epochs,
+        ),
+        (f"UNETR, one epoch of {count} crops of {sizes['crop']}³", unetr, 1),
+    ):
+        ours = times["ours"][tick]
+        for precision in ("fp32", "bf16"):
+            theirs = loops * times[f"MONAI {precision}"][tick]
+            wanted = precision == "fp32"
+            claims.append(
+                claim(
+                    f"{what}, against MONAI's loop with CacheDataset in {precision}",
+                    ours, theirs, theirs / ours,
+                    f"at least {least} times" if wanted else "beside",
+                    theirs / ours >= least if wanted else None,
+                )
+            )  # fmt: skip
+    publish(
+        "finetune",
+        claims,
+        arguments.out,
+        device,
+        seconds={"classifier": classifier, "unetr": unetr},
+    )
 
 
 if __name__ == "__main__":

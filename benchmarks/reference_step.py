@@ -21,6 +21,8 @@ from volta3d.objective.cls import cls_loss
 from volta3d.objective.patch import patch_loss
 from volta3d.views.batch import ViewBatch
 
+CPU = torch.device("cpu")
+
 
 class Network(nn.Module):
     """MONAI's ViTAutoEnc with a summariser and two heads."""
@@ -50,6 +52,12 @@ class Network(nn.Module):
         tokens = self.encoder.norm(hidden[-1])
         return rebuilt, self.cls_head(self.summariser(tokens)), self.patch_head(tokens)
 
+    def cls(self, view: Tensor) -> Tensor:
+        """The CLS logits alone of one view [1, 1, S, S, S]; ViTAutoEnc rebuilds it all the same."""
+        _, hidden = self.encoder(view)
+        logits: Tensor = self.cls_head(self.summariser(self.encoder.norm(hidden[-1])))
+        return logits
+
 
 class ReferenceStep:
     """One micro-step at batch 1: forward of all views, three losses, backward, EMA.
@@ -57,17 +65,18 @@ class ReferenceStep:
     Args:
         config: sizes and weights; the plain recipe of the paper.
         bf16: under autocast.
+        device: where it runs.
     """
 
-    def __init__(self, config: PretrainConfig, *, bf16: bool) -> None:
-        self.config, self.bf16 = config, bf16
-        self.student = Network(config)
+    def __init__(self, config: PretrainConfig, *, bf16: bool, device: torch.device = CPU) -> None:
+        self.config, self.bf16, self.device = config, bf16, device
+        self.student = Network(config).to(device)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
-        self.centers = [Center(config.model.prototypes, 0.9) for _ in range(2)]
+        self.centers = [Center(config.model.prototypes, 0.9).to(device) for _ in range(2)]
 
     def __call__(self, views: ViewBatch) -> None:
         """The views of one scan."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             loss = self._loss(views)
         loss.backward()
         with torch.no_grad():
@@ -87,7 +96,7 @@ class ReferenceStep:
         squared = (rebuilt - views.global_views).square() * views.masks
         logits = [one[1] for one in passed]
         for view in views.local_views if views.local_views is not None else ():
-            logits.append(self.student(functional.interpolate(view[None], edge))[1])
+            logits.append(self.student.cls(functional.interpolate(view[None], edge)))
         return (
             100 * squared.sum() / views.masks.sum()
             + cls_loss(cls, torch.stack(logits), 0.1)

@@ -1,9 +1,10 @@
 """Run every benchmark, print one table and write docs/BENCHMARKS.md.
 
-Run: python benchmarks/run.py [--only NAME...] [--results DIR] [--tiny] [--page]
+Run: python benchmarks/run.py [--only NAME...] [--results DIR] [--tiny] [--page] [--device cuda]
 
 Each script prints JSON; it is kept under --results, so that one can be repeated alone and the page
-written anew from all of them (--page: without running anything).
+written anew from all of them (--page: without running anything). What a GPU answered is kept apart
+and stands on the page in a part of its own.
 """
 
 from __future__ import annotations
@@ -19,14 +20,18 @@ from volta3d.files import read_json, write_text
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "BENCHMARKS.md"
 ORDER = ("pretrain_step", "views", "memory", "growth", "prepare", "cohort_read", "finetune")
+ON_GPU = ("pretrain_step", "views", "memory", "finetune")
 
 
-def run(names: list[str], results: Path, tiny: bool) -> list[str]:
-    """Run scripts one after the other; the names of those that failed."""
+def run(names: list[str], results: Path, tiny: bool, device: str = "cpu") -> list[str]:
+    """Run scripts one after the other; the names of those that failed, whose results are gone."""
     results.mkdir(parents=True, exist_ok=True)
     failed = []
     for name in names:
-        command = [sys.executable, str(HERE / f"{name}.py"), "--out", str(results / f"{name}.json")]
+        out = kept(results, name, device)
+        out.unlink(missing_ok=True)
+        command = [sys.executable, str(HERE / f"{name}.py"), "--out", str(out)]
+        command += ["--device", device] if device != "cpu" else []
         print(name, "...", flush=True)
         done = subprocess.run(
             [*command, *(["--tiny"] if tiny else [])], cwd=HERE, stdout=subprocess.DEVNULL
@@ -34,6 +39,11 @@ def run(names: list[str], results: Path, tiny: bool) -> list[str]:
         if done.returncode:
             failed.append(name)
     return failed
+
+
+def kept(results: Path, name: str, device: str = "cpu") -> Path:
+    """Where a script's answer lies."""
+    return results / (f"{name}.json" if device == "cpu" else f"{name}.{device}.json")
 
 
 def row(claim: dict[str, Any]) -> str:
@@ -44,13 +54,13 @@ def row(claim: dict[str, Any]) -> str:
         f"{claim['reference']:.4g}",
         f"{claim['ratio']:.3g}",
         claim["wanted"],
-        "yes" if claim["met"] else "**no**",
+        {True: "yes", False: "**no**", None: "-"}[claim["met"]],
     ]
     return "| " + " | ".join(cells) + " |"
 
 
-def page(found: dict[str, dict[str, Any]]) -> str:
-    """docs/BENCHMARKS.md."""
+def page(found: dict[str, dict[str, Any]], gpu: dict[str, dict[str, Any]] | None = None) -> str:
+    """docs/BENCHMARKS.md, from what CPUs and what a GPU answered."""
     text = [
         "# Benchmarks",
         "",
@@ -60,16 +70,23 @@ def page(found: dict[str, dict[str, Any]]) -> str:
         "machine tells how far to trust them: at a load above its cores, caches and memory are",
         "shared with other work, and ratios hold better than seconds.",
         "",
-        "No GPU has run these: there is no GPU column, and nothing is claimed of one.",
-        "",
     ]
-    for name, result in found.items():
-        m = result["machine"]
+    if not gpu:
         text += [
-            f"## {name}",
+            "No GPU has run these, and nothing is claimed of one. Where there is one:",
+            "`python benchmarks/run.py --device cuda`.",
             "",
-            f"`python benchmarks/{name}.py` on {m['processor']}, {m['cores']} cores, "
-            f"{m['memory_gb']} GB, load {', '.join(map(str, m['load']))}.",
+        ]
+    for name, result in (*found.items(), *(gpu or {}).items()):
+        m = result["machine"]
+        where = f"{m['gpu']}, beside {m['processor']}" if m.get("gpu") else m["processor"]
+        told = " --device cuda" if m.get("gpu") else ""
+        text += [
+            f"## {name}" + (" on a GPU" if told else ""),
+            "",
+            f"`python benchmarks/{name}.py{told}` on {where}, {m['cores']} cores, "
+            f"{m['memory_gb']} GB, load {', '.join(map(str, m['load']))}; "
+            f"{m.get('day', 'day unknown')}, commit {m.get('commit', 'unknown')}.",
             "",
             "| what | ours | reference | ratio | wanted | met |",
             "|---|---|---|---|---|---|",
@@ -81,6 +98,11 @@ def page(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join(text)
 
 
+def _answers(results: Path, device: str) -> dict[str, dict[str, Any]]:
+    files = {name: kept(results, name, device) for name in ORDER}
+    return {name: read_json(file) for name, file in files.items() if file.exists()}
+
+
 def main() -> None:
     """Parse, run, write, print."""
     given = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -88,13 +110,13 @@ def main() -> None:
     given.add_argument("--results", type=Path.absolute, default=HERE.parent / "bench-out")
     given.add_argument("--tiny", action="store_true", help="see that everything runs; no page")
     given.add_argument("--page", action="store_true", help="write the page from what is there")
+    given.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     arguments = given.parse_args()
-    names = [n for n in ORDER if (HERE / f"{n}.py").exists()]
+    names = ORDER if arguments.device == "cpu" else ON_GPU
     chosen = [n for n in names if not arguments.only or n in arguments.only]
-    failed = [] if arguments.page else run(chosen, arguments.results, arguments.tiny)
-    files = {name: arguments.results / f"{name}.json" for name in names}
-    found = {name: read_json(file) for name, file in files.items() if file.exists()}
-    text = page(found)
+    results, device = arguments.results, arguments.device
+    failed = [] if arguments.page else run(chosen, results, arguments.tiny, device)
+    text = page(*(_answers(results, device) for device in ("cpu", "cuda")))
     print(text)
     if not arguments.tiny:
         write_text(PAGE, text)

@@ -1,18 +1,21 @@
 """The views of a scan against MONAI's transforms that do the same operations, on one thread.
 
-Run: python benchmarks/views.py [--out views.json] [--tiny]
+Run: python benchmarks/views.py [--out views.json] [--device cuda] [--tiny]
 
 Preset paper on a cube of 128^3: two corrupted globals of 96^3 and eight locals of 48^3, each one
 affine resampling, contrast, smoothing, Gibbs ringing and bias field with the same probabilities.
+On a GPU the views of eight held scans, beside the step that they are made for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
-from claims import alternate, claim, one_thread, parser, publish
+from claims import alternate, claim, clock, one_thread, parser, publish, with_device
+from pretrain_step import drawn, our_step, settings, volumes
 
 from volta3d.config import PretrainConfig, load_pretrain
 from volta3d.views.batch import make_views
@@ -77,10 +80,37 @@ def monai_views(config: PretrainConfig, edge: int) -> list[Callable[[torch.Tenso
     return made
 
 
+def beside_the_step(tiny: bool, device: torch.device, out: Path | None, scans: int = 8) -> None:
+    """What the views take of a step, views included, on the device that trains."""
+    config = settings(tiny, 8)
+    held, step = volumes(config, scans, device), our_step(config, device=device)
+    epochs = iter(range(10**6))
+    times = alternate(
+        {
+            "views": lambda: drawn(config, held, next(epochs)),
+            "step": lambda: step(drawn(config, held, next(epochs))),
+        },
+        1 if tiny else 5,
+        device,
+    )
+    mine, whole = (times[name][clock(device)] for name in ("views", "step"))
+    claims = [
+        claim(
+            f"{2 + config.views.locals} views of each of {scans} scans, of a step that includes "
+            "them, seconds",
+            mine, whole, mine / whole, "at most 10 %", mine <= 0.1 * whole,
+        ),
+    ]  # fmt: skip
+    publish("views", claims, out, device, seconds=times)
+
+
 def main() -> None:
     """Measure and print."""
-    arguments = parser(__doc__).parse_args()
+    arguments = with_device(parser(__doc__)).parse_args()
     one_thread()
+    if arguments.device.type == "cuda":
+        beside_the_step(arguments.tiny, arguments.device, arguments.out)
+        return
     sizes = ["views.global_size=32", "views.local_size=16", "views.locals=2"]
     config = load_pretrain("paper", sizes if arguments.tiny else [])
     edge = 40 if arguments.tiny else 128
