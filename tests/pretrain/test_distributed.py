@@ -7,6 +7,7 @@ import runpy
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from volta3d.pretrain.checkpoint import available
 from volta3d.pretrain.distributed import Launched, Ranks, launched
 from volta3d.pretrain.fabric import build_fabric
 from volta3d.pretrain.log import read_metrics
-from volta3d.pretrain.loop import pretrain
+from volta3d.pretrain.loop import pretrain, warn_of_idle
 
 CHILD = Path(__file__).with_name("rank_child.py")
 Tiny = Callable[..., PretrainConfig]
@@ -216,6 +217,14 @@ def test_ranks_are_those_that_the_launcher_says(
     assert environment is not None
     environment.set_global_rank(1)  # as a strategy does that counts by itself
     assert environment.global_rank() == 5 and environment.world_size() == 8
+
+
+def test_processes_without_work_are_told_of(tiny: Tiny) -> None:
+    with pytest.warns(UserWarning, match="2 of them have nothing to do"):
+        warn_of_idle(tiny("batch_size=2"), 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_idle(tiny("batch_size=4"), 4)
 
 
 def test_a_micro_batch_is_divided_by_all_its_masked_voxels() -> None:

@@ -65,6 +65,7 @@ def pretrain(
     fabric = build_fabric(config)
     fabric.launch()
     warn_of_silence(config)
+    warn_of_idle(config, fabric.world_size)
     folder = RunFolder(out, resume=resume)
     with enough_memory():
         scans = Scans.open(cohorts, config, fabric.device, exclude)
@@ -85,6 +86,17 @@ def warn_of_silence(config: PretrainConfig) -> None:
         warnings.warn(
             f"The CLS loss starts in epoch {objective.cls_start_epoch} and the run ends after "
             f"{config.epochs}: it stays off. Lower objective.cls_start_epoch, or train longer",
+            stacklevel=3,
+        )
+
+
+def warn_of_idle(config: PretrainConfig, processes: int) -> None:
+    """Say so when a micro-batch has fewer scans than there are processes."""
+    if processes > config.batch_size:
+        warnings.warn(
+            f"{processes} processes share micro-batches of {config.batch_size}: "
+            f"{processes - config.batch_size} of them have nothing to do. Raise batch_size and "
+            "lower accumulate, or start fewer",
             stacklevel=3,
         )
 
