@@ -106,7 +106,7 @@ def enough_memory() -> Iterator[None]:
     """Memory that ran out as what it means; nothing about the run is changed by itself.
 
     Raises:
-        OutOfMemory: with what would help and leaves the science as it is.
+        OutOfMemory: with what would help, first what leaves the results as they are.
     """
     try:
         yield
@@ -115,8 +115,11 @@ def enough_memory() -> Iterator[None]:
             raise
         raise OutOfMemory(
             "The memory is not enough for this run; its last checkpoint is as it was",
-            fix="Halve batch_size and double accumulate, or set checkpointing=true, then start a "
-            "new run; volta3d doctor COHORT says what fits",
+            fix="Add --set checkpointing=true, and --set data=stream if the scans are held in "
+            "memory, and go on with --resume: the results stay as they are. Halve batch_size and "
+            "double accumulate only in a new run, and neither with objective.koleo nor with "
+            "optim.cadence=micro_step, which depend on the batch; volta3d doctor COHORT says what "
+            "fits",
         ) from error
 
 

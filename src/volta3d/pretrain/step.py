@@ -22,6 +22,7 @@ from volta3d.objective.cls import cls_loss
 from volta3d.objective.koleo import koleo_loss
 from volta3d.objective.reconstruction import foreground_error, reconstruction_loss
 from volta3d.objective.schedules import Now
+from volta3d.pretrain.compiler import compiles
 from volta3d.pretrain.distributed import Ranks
 from volta3d.views.batch import ViewBatch
 
@@ -96,9 +97,10 @@ class SelfDistillation(nn.Module):
         objective = config.objective
         self.config = config
         self.pair = pair
+        compiled = config.compile and compiles(config.device)
         for network in (pair.student, pair.teacher):
             network.encoder.checkpointing = config.checkpointing
-            for block in network.encoder.blocks if config.compile else ():
+            for block in network.encoder.blocks if compiled else ():
                 block.compile()
         self.cls_center = Center(config.model.prototypes, objective.center_momentum)
         self.patch_center = Center(config.model.prototypes, objective.center_momentum)
