@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from volta3d.cohort.contract import Contract
-from volta3d.cohort.store import Cohort
+from volta3d.cohort.store import Cohort, write_cohort
 from volta3d.config import load_classify
 from volta3d.downstream.classification.classify import classify
 from volta3d.downstream.classification.fitted import load_fitted, read_model_config
@@ -78,6 +79,75 @@ def test_a_prepared_cohort_gives_what_the_model_itself_gives(
     assert told["score"][:3].to_numpy() == pytest.approx(scores[:, 1], abs=1e-5)
     right = (told["score"] > 0.5) == (signal_cohort.participants["sex"] == "M")
     assert right.mean() > 0.8  # on what it was fitted on
+
+
+@pytest.fixture
+def traced(signal_cohort: Cohort, scans: Path, tmp_path: Path) -> Cohort:
+    """A cohort of files that are known, one raw scan's among them."""
+    people = signal_cohort.participants.copy()
+    people["source_sha256"] = [f"{i:02x}" * 32 for i in range(1, len(people) + 1)]
+    people.loc[0, "source_sha256"] = sha256(scans / "dark.nii.gz")
+    cubes = signal_cohort.load(range(len(people))).numpy()[:, 0]
+    return write_cohort(tmp_path / "traced", signal_cohort.contract, cubes, people)
+
+
+def fitted_volume(cohort: Cohort, run: Path) -> Path:
+    settings = load_classify("small", QUICK)
+    return classify(cohort.path, "sex", ["vol=volume"], run, settings).models["vol"]
+
+
+def sha256_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def told_about(model: Path, given: Path, out: Path) -> dict[str, Any]:
+    predict(model, given, out)
+    found: dict[str, Any] = json.loads((out / "predictions.json").read_text())
+    return found
+
+
+def test_scans_a_model_was_fitted_to_are_known_again(
+    traced: Cohort, scans: Path, tmp_path: Path
+) -> None:
+    model = fitted_volume(traced, tmp_path / "run")
+    raw = told_about(model, scans, tmp_path / "raw")
+    assert raw["trained_on_these"] == 1
+    assert raw["fitted"] == {"scans": ["scans_dark"], "unknown": []}
+    assert raw["files"]["scans_dark"] == sha256(scans / "dark.nii.gz")[:16]
+    assert "source_sha256" not in raw["trained_on"]
+    cubes = traced.load(range(5)).numpy()[:, 0]
+    part = traced.participants.iloc[:5].copy()
+    part.loc[4, ["source_sha256", "participant_id"]] = ["e" * 64, "new"]
+    write_cohort(tmp_path / "part", traced.contract, cubes, part)
+    again = told_about(model, tmp_path / "part", tmp_path / "again")
+    assert again["trained_on_these"] == 4 and len(again["fitted"]["scans"]) == 4
+
+
+def test_a_model_that_remembers_nothing_says_so(
+    traced: Cohort, signal_cohort: Cohort, scans: Path, tmp_path: Path
+) -> None:
+    model = fitted_volume(traced, tmp_path / "run")
+    config = model / "config.json"
+    content = json.loads(config.read_text())
+    assert len(content["trained_on"].pop("source_sha256")) == 30
+    told = json.dumps(content)
+    ids = [p for p in traced.participants["participant_id"] if p]
+    assert ids and not any(i in told or sha256_text(i) in told for i in ids), (
+        "no id, no hash of one"
+    )
+    config.write_text(json.dumps(content))
+    raw = told_about(model, scans, tmp_path / "raw")
+    assert raw["trained_on_these"] is None and raw["fitted"]["unknown"] == [
+        "scans_bright",
+        "scans_dark",
+    ]
+    assert told_about(model, traced.path, tmp_path / "same")["trained_on_these"] == 30
+    # files of no hash: only the cohort itself is known
+    model = fitted_volume(signal_cohort, tmp_path / "unhashed")
+    assert told_about(model, signal_cohort.path, tmp_path / "own")["trained_on_these"] == 30
+    other = told_about(model, traced.path, tmp_path / "other")
+    assert other["trained_on_these"] is None
+    assert len(other["fitted"]["unknown"]) == 30
 
 
 def test_numbers_are_told_in_their_units(

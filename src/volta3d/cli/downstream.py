@@ -175,7 +175,15 @@ def evaluate(
     if reference is not None and labels is not None:
         wanted = load_segment("paper", [f"labels={labels}"]).labels
     found = run(runs, reference=reference, out=out, labels=wanted, target=target)
-    for metrics in found:
+    folders = [out] if out is not None else runs
+    for place, metrics in zip(folders, found, strict=False):  # of --reference one for all
         say(render(metrics))
-    if any(metrics.get("not_scored") for metrics in found):
+        left = metrics.get("left_out")
+        if left:
+            folder = place.parent if place.is_file() else place
+            say(
+                f"{metrics['dropped']} scans left out, the first: {left['first']}. All are in "
+                f"{folder / left['file']}."
+            )
+    if any(m.get(key) for m in found for key in ("not_scored", "left_out", "empty_classes")):
         raise typer.Exit(FOUND)

@@ -29,7 +29,9 @@ class Source:
     Attributes:
         count: scans to expect, refused ones included.
         synthetic: whether any of them is.
-        cohorts: content hashes of the cohorts among them.
+        cohorts: those among them.
+        scans: those that are prepared on the way.
+        encoder: says how.
         refused: paths that are no source and scans that could not be prepared: ``source``,
             ``code``, ``what``, ``how_to_fix``; complete once ``cubes`` is exhausted.
     """

@@ -25,7 +25,8 @@ def evaluate(
 
     Args:
         runs: folders of ``classify`` or ``segment``, or prediction files of the first; folders of
-            ``predict`` with scores, all together one set of metrics; with ``reference`` folders of
+            ``predict`` with scores, all together one set of metrics (a folder that is also a run is
+            one of these where ``labels`` are given); with ``reference`` folders of
             label maps by anybody.
         reference: a folder of label maps that the others are scored against, in its own space.
         out: with ``reference``: a folder for metrics.json and cases.tsv; with folders of
@@ -39,32 +40,53 @@ def evaluate(
 
     Raises:
         VoltaError: a run without predictions, or with damaged ones.
-        UsageError: nothing given.
+        UsageError: nothing given, runs of different kinds, options that are not for them, or an
+            ``out`` that holds something else.
     """
     if not runs:
         raise UsageError("Nothing to evaluate", fix="Name a run folder")
     if reference is not None:
+        if target:
+            raise UsageError(
+                "--target is for folders of predict, and these are label maps",
+                where=target,
+                fix="Leave it out; --labels says which structures",
+            )
         wanted = "hippocampus" if labels is None else labels
         return [evaluate_reference(reference, runs, out, wanted).summary]
-    told = [Path(run) for run in runs if is_told(Path(run))]
+    paths = [Path(run) for run in runs]
+    absent = next((path for path in paths if not path.exists()), None)
+    if absent is not None:
+        raise VoltaError("No such run", where=absent, fix="Check the path")
+    told = [path for path in paths if is_told(path) and (labels is not None or not _is_run(path))]
     if told:
-        if len(told) < len(runs):
+        if len(told) < len(paths):
             raise UsageError(
                 "Folders of predict and other runs together",
-                where=next(Path(run) for run in runs if Path(run) not in told),
+                where=next(path for path in paths if path not in told),
                 fix="Evaluate them apart",
             )
         from volta3d.evaluate.classification.told import evaluate_told  # torch loads slowly
 
         table = None if labels is None else Path(labels)
         return [evaluate_told(told, table, None if out is None else Path(out), target)]
-    return [_evaluate(Path(run)) for run in runs]
+    given = {"--labels": labels is not None, "--out": out is not None, "--target": bool(target)}
+    if any(given.values()):
+        raise UsageError(
+            f"{' and '.join(name for name, there in given.items() if there)} would change nothing: "
+            "a run knows its labels and keeps its metrics",
+            where=paths[0],
+            fix="Leave it out, or name folders of predict",
+        )
+    return [_evaluate(path) for path in paths]
+
+
+def _is_run(path: Path) -> bool:
+    return (path / PREDICTIONS).is_file()
 
 
 def _evaluate(run: Path) -> dict[str, Any]:
-    if not run.exists():
-        raise VoltaError("No such run", where=run, fix="Check the path")
-    if run.is_file() or (run / PREDICTIONS).is_file():
+    if run.is_file() or _is_run(run):
         return evaluate_predictions(run)
     if (run / LABELMAPS).is_dir():
         return evaluate_segmentation(run).summary

@@ -58,7 +58,7 @@ def answers(tasks: Sequence[TaskRun], probes: Sequence[Comparison]) -> list[Find
 
 
 def alone(tasks: Sequence[TaskRun]) -> list[str]:
-    """A sentence for each scored run of one arm, which has nothing to be compared with."""
+    """A sentence for each run of one scored arm, which has nothing to be compared with."""
     return [_reached(task) for task in tasks if len(task.arms) == 1]
 
 
@@ -75,9 +75,17 @@ def _reached(task: TaskRun) -> str:
         what = f"{metric} {interval_words(task.row(arm, metric) or {}, 3)}"
         people = f"{number(task.metrics.get('subjects'))} participants"
     return (
-        f"{task.name}, {task.target}: {arm} reached {what} on {people}. It is the run's one arm: "
-        "nothing here says what another would have reached."
+        f"{task.name}, {task.target}: {arm} reached {what} on {people}. {_others(task)}: nothing "
+        "here says what another would have reached."
     )
+
+
+def _others(task: TaskRun) -> str:
+    """Why an arm stands alone: there is no other, or no other is scored."""
+    others = [str(a) for a in task.config.get("arms") or {} if str(a) not in task.arms]
+    if not others:
+        return "It is the run's one arm"
+    return f"The run's other arms are not scored yet ({', '.join(others)})"
 
 
 def _of_task(task: TaskRun) -> list[Finding]:

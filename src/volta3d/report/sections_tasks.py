@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from volta3d.errors import VoltaError
+from volta3d.evaluate.classification.text import empty_text, fitted_text
 from volta3d.report.blocks import Exhibit, Group, Section, Viewer
 from volta3d.report.figures_calibration import calibration
 from volta3d.report.figures_cases import NAMES, cases
@@ -83,9 +84,11 @@ def warnings(run: TaskRun) -> list[str]:
         found.append(f"{run.metrics['dropped']} scan(s) were left out; {file} says why.")
     found += [f"{f['arm']}: {f['what']}." for f in run.metrics.get("findings") or []]
     found += _saw(run)
-    fitted = [a for a, about in _arms_declared(run).items() if about.get("trained_on_these")]
-    if fitted:
-        found.append(f"NOT A TEST: {' and '.join(fitted)} had been fitted to scans of this cohort.")
+    if run.metrics.get("empty_classes"):
+        found.append(f"{empty_text(run.metrics['empty_classes'])}.")
+    count = int(run.metrics.get("scans") or 0)
+    fitted = [fitted_text(a, about, count) for a, about in _arms_declared(run).items()]
+    found += [f"{text}." for text in fitted if text]
     return [f"{run.name}: {text}" for text in found]
 
 

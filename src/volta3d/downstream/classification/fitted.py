@@ -28,6 +28,8 @@ from volta3d.pretrain.monitor import whole
 
 FORMAT = 1
 KINDS = ("classification", "regression", "segmentation")
+FILES = "source_sha256"  # in trained_on: what it was fitted to
+HASHED = 16  # hex digits that are kept of a hash
 RESTORE = "Restore the model folder, or fit it again with volta3d classify"
 
 
@@ -111,6 +113,24 @@ def save_fitted(
         }
         write_json(temporary / CONFIG, full)
         write_text(temporary / CARD, _card(full))
+
+
+def file_hash(source_sha256: object) -> str:
+    """What is kept of the hash of a scan's file; empty where that is not known."""
+    return str(source_sha256)[:HASHED]
+
+
+def remembered(people: Any) -> dict[str, list[str]]:
+    """What a model keeps of the scans it is fitted to, so that they are known again: hashes.
+
+    Of files, which nobody has who doesn't have the scan. Of ids there are none: they are short, so
+    that whoever has the model could try them all.
+
+    Args:
+        people: their rows of a cohort's participants.
+    """
+    files = {file_hash(digest) for digest in people["source_sha256"]} - {""}
+    return {FILES: sorted(files)}
 
 
 def read_model_config(path: Path) -> dict[str, Any]:
@@ -242,6 +262,9 @@ def _card(content: dict[str, Any]) -> str:
         ]
     lines += [
         "Scans are prepared by the contract in config.json; `volta3d predict` does that by itself.",
+        "",
+        "config.json also holds hashes of the files it was fitted to, by which `volta3d predict` "
+        "knows them again. Who has a file can tell whether it was among them.",
         "",
         "Not a medical device. Not for diagnosis or any decision about a person.",
         "",

@@ -18,7 +18,7 @@ from volta3d.cohort.store import Cohort
 from volta3d.config import ClassifyConfig
 from volta3d.downstream.classification.contestants import Contestant
 from volta3d.downstream.classification.fit import Learner
-from volta3d.downstream.classification.fitted import save_fitted
+from volta3d.downstream.classification.fitted import remembered, save_fitted
 from volta3d.downstream.classification.inputs import Cubes, stemmed
 from volta3d.downstream.classification.labels import Labelled
 from volta3d.downstream.classification.linear import LinearLearner
@@ -266,6 +266,7 @@ class Worker:
                     "datasets": ", ".join(sorted(set(people["dataset"].astype(str)))),
                     "synthetic": self.cohort.contract.synthetic,
                     "inner": len(question.inner),
+                    **remembered(people),
                 },
             },
             tensors=tensors,

@@ -116,6 +116,7 @@ def evaluate_predictions(
         "scans": len(subjects),
         "subjects": len(np.unique(subjects)),
         "dropped": about.get("dropped", 0),
+        **{k: about[k] for k in ("left_out", "empty_classes") if about.get(k)},
         "incomplete": about.get("incomplete", []),
         "resamples": resamples,
         **origin,

@@ -64,15 +64,39 @@ def render(metrics: Mapping[str, Any]) -> str:
         text.append(f"{main} is undefined in {undefined} folds: they lack a class")
     if metrics.get("incomplete"):
         text.append(f"Not finished, so not shown: {'; '.join(metrics['incomplete'])}")
+    if metrics.get("empty_classes"):
+        text.append(empty_text(metrics["empty_classes"]))
     for arm, declared in metrics.get("arms", {}).items():
-        if declared.get("trained_on_these"):
-            text.append(f"{arm}: NOT A TEST, the model was fitted to scans of this cohort")
+        if said := fitted_text(arm, declared, metrics["scans"]):
+            text.append(said)
         saw = declared.get("pretraining_saw", "none")
         if "without labels" in saw:
             text.append(f"{arm}: pretraining saw {saw}")
     text += _comparisons(metrics["comparisons"])
     text.append(f"From {metrics['predictions']}, sha256 {metrics['predictions_sha256'][:12]}...")
     return "\n".join(text)
+
+
+def fitted_text(arm: str, declared: Mapping[str, Any], scans: int) -> str:
+    """That a model was fitted to scans it told of, or that this is not known; else empty.
+
+    Args:
+        arm: its name.
+        declared: what metrics.json says of it.
+        scans: how many were scored.
+    """
+    if "trained_on_these" not in declared:  # cross-validated: there is nothing to know
+        return ""
+    fitted = declared["trained_on_these"]
+    if fitted:
+        which = "scans of this cohort" if fitted is True else f"{fitted} of {scans} scans"
+        return f"{arm}: NOT A TEST: {which} were fitted"
+    return f"It is not known whether {arm} was fitted to these scans" if fitted is None else ""
+
+
+def empty_text(classes: Sequence[str]) -> str:
+    """That classes of the models have no scan."""
+    return f"No scored scan is {' or '.join(classes)}: AUROC is undefined"
 
 
 def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:

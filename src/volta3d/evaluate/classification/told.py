@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +16,21 @@ import yaml
 from volta3d import __version__
 from volta3d.cohort.participants import write_table
 from volta3d.cohort.subjects import subjects_of
+from volta3d.downstream.arms import SAW
 from volta3d.downstream.classification.label_table import no_row_matches, own_table
 from volta3d.downstream.classification.labels import label_text
 from volta3d.downstream.classification.predictions import (
     PREDICTIONS,
-    TOLD,
-    TOLD_ABOUT,
     score_columns,
     write_predictions,
 )
 from volta3d.errors import UsageError, VoltaError
-from volta3d.evaluate.classification.score import evaluate_predictions
-from volta3d.files import content_hash, read_json, require_writable, sha256, write_text
+from volta3d.evaluate.classification.score import METRICS, evaluate_predictions
+from volta3d.evaluate.classification.told_folder import Told, check_same_scans, read_told
+from volta3d.files import content_hash, require_writable, write_text
 
+CONFIG, COMMAND = "config.yaml", "evaluate"
 DROPPED = "dropped.tsv"
-
-
-@dataclass(frozen=True)
-class Told:
-    """A folder of ``predict``.
-
-    Args:
-        arm: the folder's name.
-        about: predictions.json.
-        rows: predictions.tsv, by scan_id.
-    """
-
-    arm: str
-    about: dict[str, Any]
-    rows: pd.DataFrame
 
 
 def evaluate_told(
@@ -64,7 +49,8 @@ def evaluate_told(
         What metrics.json holds; all arms on the scans that each of them told.
 
     Raises:
-        UsageError: no table, no folder for results, or models of different targets or classes.
+        UsageError: no table, no folder for results or one that holds something else, models of
+            different targets or classes, or one scan_id for different scans.
         VoltaError: a damaged folder, or no scan that has a label and every arm's word.
     """
     if labels is None:
@@ -77,8 +63,9 @@ def evaluate_told(
         raise UsageError(
             "Scores of several folders have no place of their own", fix="Give one: --out FOLDER"
         )
+    _require_own(out, folders)
     require_writable(out)
-    arms = [_read(folder, name) for folder, name in zip(folders, _names(folders), strict=True)]
+    arms = [read_told(folder, name) for folder, name in zip(folders, _names(folders), strict=True)]
     first = arms[0].about
     for arm in arms[1:]:
         for key in ("kind", "target", "labels"):
@@ -88,11 +75,12 @@ def evaluate_told(
                     where=f"{arms[0].arm}, {arm.arm}",
                     fix="Evaluate them apart",
                 )
+    check_same_scans(arms)
     classes = [str(c) for c in first["labels"]]
     known, dropped = _known(arms, labels, target or first["target"], classes)
     write_table(out / DROPPED, pd.DataFrame(dropped, columns=["scan_id", "reason", "what"]))
     table = pd.concat([_rows(arm, known, classes) for arm in arms], ignore_index=True)
-    about = {
+    about: dict[str, Any] = {
         "kind": first["kind"],
         "target": first["target"],
         "labels": classes,
@@ -100,16 +88,45 @@ def evaluate_told(
         "folds_hash": content_hash([list(known["scan_id"]), list(known["target"])]),
         "synthetic": any(a.about.get("synthetic", False) for a in arms),
         "dropped": len(dropped),
-        "arms": {a.arm: _declared(a) for a in arms},
+        "empty_classes": [c for c in classes if c not in set(known["target"])],
+        "arms": {a.arm: _declared(a, set(known["scan_id"])) for a in arms},
         "software": f"volta3d {__version__}",
         "part": "test",
     }
+    if dropped:
+        first_left = f"{dropped[0]['scan_id']}, {dropped[0]['what']}"
+        about["left_out"] = {"first": first_left, "file": DROPPED}
     write_predictions(out / PREDICTIONS, table, about)
     told = {k: about[k] for k in ("software", "target", "kind", "labels", "arms", "synthetic")}
-    write_text(
-        out / "config.yaml", yaml.safe_dump({"command": "evaluate", **told}, sort_keys=False)
-    )
+    write_text(out / CONFIG, yaml.safe_dump({"command": COMMAND, **told}, sort_keys=False))
     return evaluate_predictions(out)
+
+
+def _require_own(out: Path, folders: Sequence[Path]) -> None:
+    """Make sure that nothing but earlier scores of this command would be replaced.
+
+    Raises:
+        UsageError: ``out`` holds a run, or is what is to be scored.
+    """
+    if out.resolve() in {folder.resolve() for folder in folders}:
+        raise UsageError(
+            "The folder for scores is one of those that are scored",
+            where=out,
+            fix="Give scores a folder of their own: --out FOLDER",
+        )
+    try:
+        content = yaml.safe_load((out / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        content = None
+    if isinstance(content, dict) and content.get("command") == COMMAND:
+        return
+    held = [name for name in (CONFIG, PREDICTIONS, METRICS) if (out / name).exists()]
+    if held:
+        raise UsageError(
+            f"The folder for scores holds something else already: {', '.join(held)}",
+            where=out,
+            fix="Give scores a folder of their own: --out FOLDER",
+        )
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -120,28 +137,6 @@ def _names(folders: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     raise UsageError("A folder is given twice", where=folders[0], fix="Name each once")
-
-
-def _read(folder: Path, name: str) -> Told:
-    damaged = VoltaError(
-        "Not what predict left here: table and predictions.json disagree",
-        where=folder,
-        fix="Run volta3d predict again",
-    )
-    try:
-        about = read_json(folder / TOLD_ABOUT)
-        names = score_columns(about["labels"]) if about["labels"] else [about["target"]]
-        rows = pd.read_csv(folder / TOLD, sep="\t", dtype=str, keep_default_na=False)
-        if not about["labels"] and names[0] not in rows.columns:
-            names = [f"predicted {about['target']}"]
-        scores = rows[names].astype(float)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise damaged from error
-    if sha256(folder / TOLD) != about["predictions_sha256"]:
-        raise damaged
-    found = rows[["scan_id", "participant_id", "session", "dataset"]].copy()
-    found[score_columns(about["labels"])] = scores.to_numpy()
-    return Told(name, about, found.set_index("scan_id", drop=False).rename_axis(None))
 
 
 def _known(
@@ -174,7 +169,9 @@ def _known(
             fix="Compare the table's labels with the model's classes"
             + (f": {', '.join(classes)}" if classes else ""),
         )
-    people, _ = subjects_of(everybody.assign(source_sha256=""))
+    files = {scan_id: file for arm in arms for scan_id, file in arm.files.items()}
+    hashes = [files.get(scan_id, "") for scan_id in everybody["scan_id"]]
+    people, _ = subjects_of(everybody.assign(source_sha256=hashes))
     known = everybody.iloc[kept][["scan_id"]].reset_index(drop=True)
     known["subject"] = [people[row] for row in kept]
     known["target"] = [texts[row] if classes else float(texts[row]) for row in kept]
@@ -198,12 +195,23 @@ def _rows(arm: Told, known: pd.DataFrame, classes: Sequence[str]) -> pd.DataFram
     return found
 
 
-def _declared(arm: Told) -> dict[str, Any]:
-    trained = arm.about.get("trained_on", {})
+def _declared(arm: Told, kept: set[str]) -> dict[str, Any]:
+    """What is said of an arm; ``trained_on_these``: how many scans of ``kept`` it was fitted to.
+
+    None where that is not known, True for some (recorded before scans were remembered).
+    """
     known: dict[str, Any] = arm.about.get("arm", {})
     found = {**known, "model_sha256": arm.about["model_sha256"]}
-    if trained.get("cohort_hash") in arm.about.get("cohorts", []):
-        found["trained_on_these"] = True
+    if found.get(SAW, "none") != "none":
+        found[SAW] = "unknown"  # what it says is of the cohort that the model was fitted to
+    trained = arm.about.get("trained_on", {})
+    if arm.fitted is None:
+        of_cohort = trained.get("cohort_hash") in arm.about.get("cohorts", [])
+        found["trained_on_these"] = True if of_cohort else None
+        return found
+    scans = len(kept & arm.fitted["scans"])
+    unknown = kept & arm.fitted["unknown"] and not scans
+    found["trained_on_these"] = None if unknown else scans
     return found
 
 
