@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 from volta3d.cli import app
 from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort, write_cohort
-from volta3d.config import PretrainConfig, load_pretrain
+from volta3d.config import load_pretrain
 from volta3d.doctor import doctor, render
 from volta3d.doctor.budget import view_budget
-from volta3d.doctor.plan import PeakMemory, advice, plan_run
+from volta3d.doctor.plan import PeakMemory, plan_run
 from volta3d.errors import CohortError
 from volta3d.model.pair import build_pair
 from volta3d.objective.diagnostics import icc
@@ -51,7 +51,8 @@ def test_the_plan_counts_what_a_run_counts(cohort: Cohort) -> None:
     assert plan["data"] == per_voxel * 9 * (cohort.contract.size // SMOKE.views.downsample) ** 3
     assert plan["problem"] == "" and plan["resident"] is True
     assert 0 < plan["seconds_views"] < plan["seconds_per_step"]
-    assert plan["hours"] == pytest.approx(plan["steps"] * plan["seconds_per_step"] / 3600)
+    training = plan["steps"] * plan["seconds_per_step"] / 3600
+    assert plan["parts"]["training"] == pytest.approx(training)
 
 
 def test_operations_are_counted_not_guessed(cohort: Cohort) -> None:
@@ -110,7 +111,7 @@ def test_doctor_gives_plain_json_and_a_page_of_text(cohort: Cohort) -> None:
     found = doctor(cohort.path, SMOKE)
     json.dumps(found, allow_nan=False)
     text = render(found)
-    for word in ("Machine", "Plan", "memory", "disk", "View budget", "gain"):
+    for word in ("Machine", "Plan", "included", "memory", "disk", "View budget", "gain"):
         assert word in text
     assert max(map(len, text.splitlines())) < 160
 
@@ -137,36 +138,21 @@ def test_a_missing_cohort_is_an_error(tmp_path: Path) -> None:
         doctor(tmp_path / "nowhere", SMOKE)
 
 
-def test_advice_halves_the_batch_and_keeps_the_window() -> None:
-    config = PretrainConfig(batch_size=8, accumulate=2)
-    assert advice(50, 100, config) == "" and advice(None, 100, config) == ""
-    assert "batch_size=4 and accumulate=4" in advice(99, 100, config)
-    assert "checkpointing=true" in advice(99, 100, config)
-    one = PretrainConfig(batch_size=1)
-    assert "batch 1" in advice(99, 100, one) and "checkpointing" in advice(99, 100, one)
-    kept = PretrainConfig(batch_size=8, accumulate=2, checkpointing=True)
-    assert "checkpointing" not in advice(99, 100, kept)
-
-
-def test_advice_uses_memory_that_lies_idle_where_the_science_stays() -> None:
-    config = load_pretrain("smoke", ["batch_size=2", "accumulate=8"])
-    assert config.optim.cadence == "optimiser_step"
-    assert "batch_size=8 and accumulate=2" in advice(10, 100, config)
-    assert advice(40, 100, config) == ""
-    faithful = config.model_copy(
-        update={"optim": config.optim.model_copy(update={"cadence": "micro_step"})}
-    )
-    assert advice(10, 100, faithful) == ""
-
-
 @pytest.mark.slow
-def test_predicted_memory_is_within_a_tenth_of_what_a_run_takes(tmp_path: Path) -> None:
-    """The probe and a real epoch, each in a fresh process."""
+@pytest.mark.parametrize(
+    ("settings", "share"),
+    [(["batch_size=4"], 0.1), (["batch_size=8", "checkpointing=true"], 1 / 3)],
+    ids=["kept", "checkpointing"],
+)
+def test_predicted_memory_is_what_a_run_takes(
+    tmp_path: Path, settings: list[str], share: float
+) -> None:
+    """The probe and a whole ``pretrain``, each in a fresh process; 10 MB are the libraries'."""
     config = load_pretrain(
         "smoke",
         [
             "precision=fp32", "views.global_size=48", "views.local_size=24", "views.locals=2",
-            "views.downsample=1", "batch_size=4", "accumulate=1", "epochs=1",
+            "views.downsample=1", "accumulate=1", "epochs=1", *settings,
             "model.patch_size=8", "model.width=128", "model.depth=6", "model.heads=4",
             "model.mlp=512",
         ],
@@ -189,7 +175,7 @@ def test_predicted_memory_is_within_a_tenth_of_what_a_run_takes(tmp_path: Path) 
         found[what] = int(done.stdout.split()[-1])
     if found["run"] < 0:
         pytest.skip("this system doesn't tell a process's peak memory")
-    assert found["plan"] == pytest.approx(found["run"], rel=0.1)
+    assert abs(found["plan"] - found["run"]) < share * found["run"] + 10e6
 
 
 def test_peak_memory_sees_a_large_array() -> None:

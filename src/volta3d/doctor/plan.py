@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import re
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +12,42 @@ import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort
 from volta3d.config import PretrainConfig
-from volta3d.doctor.machine import synchronise
+from volta3d.doctor.advice import advice
+from volta3d.doctor.probe import REPEATS, Pretended, Probe
 from volta3d.errors import CohortError
-from volta3d.model.pair import build_pair
-from volta3d.objective.schedules import Now, Schedule
+from volta3d.objective.schedules import Schedule
 from volta3d.pretrain.ahead import ahead
 from volta3d.pretrain.data import Scans
 from volta3d.pretrain.fabric import build_fabric
-from volta3d.pretrain.optimiser import build_optimizer
-from volta3d.pretrain.step import SelfDistillation
 from volta3d.pretrain.trainer import windows
-from volta3d.views.batch import ViewBatch, make_views
 
 UNKNOWN_SCANS = 100  # planned for when no cohort is given
 UNKNOWN_EDGE = 128
-REPEATS = 2  # timed micro-steps; the fastest counts
+HELD = 0.4  # of the free memory: scans that take less are held in it, as ``Scans`` decides
 
 
 def plan_run(cohort: Cohort | None, config: PretrainConfig) -> dict[str, Any]:
-    """Run a few micro-steps as the run would, and multiply.
+    """Do a few micro-steps, one look of the monitors and one checkpoint as the run, and multiply.
 
     Returns:
         ``scans``; ``epochs``; ``steps`` of the optimiser; ``parameters`` trained; ``flops`` of the
-        whole run, counted, not measured; ``seconds_per_step`` with the views included and
-        ``seconds_views`` of those; ``hours``; ``efficiency``: counted FLOP per second achieved by a
-        micro-step; ``memory``: bytes the probe took at its peak, model, optimiser and activations,
-        plus ``data`` bytes when the scans are ``resident``; ``disk`` bytes of checkpoints, encoder
-        and pictures; ``problem``: why the cohort does not fit the configuration, or empty.
+        whole run, counted, not measured; ``seconds_per_step`` with the views and their reading
+        included, ``seconds_views`` of those, and ``seconds_reading`` of those (0 when the scans are
+        ``resident``, None when they are streamed and there is no cohort to read); ``parts``: the
+        hours of ``training``, of the first look at the data (``start``), of the ``monitors``, the
+        probe of a column left out, and of the ``checkpoints``, None where there is no room to try
+        one; ``hours``: their sum; ``efficiency``: counted FLOP per second achieved by a micro-step;
+        ``memory``: bytes the probe took at its peak, model, optimiser and activations, plus
+        ``data`` bytes when the scans are ``resident``; ``memory_free`` before the probe; ``disk``
+        bytes of checkpoints, encoder and pictures; ``problem``: why the cohort does not fit the
+        configuration, or empty; ``advice`` on the memory, or empty.
+
+        A run's peak is within a tenth of ``memory`` and ``data``, give or take 10 MB of libraries
+        and of the allocator. With ``checkpointing`` on a CPU it is within a third: activations are
+        few there, and what the allocator keeps of them differs from run to run.
 
     Source: METHOD section 6 for the step, DESIGN for what a run leaves on disk.
     """
@@ -51,69 +55,69 @@ def plan_run(cohort: Cohort | None, config: PretrainConfig) -> dict[str, Any]:
     device = fabric.device
     scans = UNKNOWN_SCANS if cohort is None else len(cohort)
     edge = UNKNOWN_EDGE // config.views.downsample
-    problem = ""
+    problem, stored = "", None
     if cohort is not None:
         try:
-            Scans([cohort], downsample=config.views.downsample, keep="stream").check_fit(config)
+            stored = Scans(
+                [cohort], downsample=config.views.downsample, device=device, keep="stream"
+            )
+            stored.check_fit(config)
             edge = cohort.contract.size // config.views.downsample
         except CohortError as error:
-            problem = str(error)
+            problem, stored = str(error), None
     edge = max(edge, config.views.global_size)
+    data = (2 if config.views.downsample == 1 else 4) * scans * edge**3
+    free = _free(device)  # before the probe takes its part of it
+    resident = config.data == "resident" or (config.data == "auto" and data < HELD * free)
     epoch = windows(np.arange(scans), config.batch_size, config.accumulate)
     micro_steps = sum(len(window) for window in epoch)
     schedule = Schedule(config, steps_per_epoch=len(epoch))
+    last = schedule.at(schedule.steps - 1)
 
     memory = PeakMemory(device)
-    volumes = torch.rand(config.batch_size, 1, edge, edge, edge, device=device)
-    distillation = SelfDistillation(
-        build_pair(config.model, config.views.global_size, config.seed), config
-    ).to(device)
-    optimizer = build_optimizer(distillation, config.optim)
-
-    def views() -> ViewBatch:
-        return make_views(
-            volumes,
-            [str(i) for i in range(config.batch_size)],
-            epoch=0,
-            seed=config.seed,
-            views=config.views,
-            masking=config.masking,
-            value_range=(0.0, 1.0),
-        )
-
-    def micro(drawn: ViewBatch, now: Now) -> None:
-        with fabric.autocast():
-            losses, _ = distillation(drawn, now)
-        fabric.backward(losses.total)
-
-    def update() -> None:
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        distillation.pair.update_teacher(0.999)
-
-    last = schedule.at(schedule.steps - 1)
-    once = [views()]
+    read = stored if stored is not None and not resident else None
+    contract = Contract(size=edge) if cohort is None else cohort.contract
+    probe = Probe(read or Pretended(scans, edge, contract, device), config, fabric)
+    batch = min(config.batch_size, scans)
+    seconds_start = probe.start()
+    once = [probe.views(probe.draw(batch))]
     with FlopCounterMode(display=False) as counter:
-        micro(once[0], last)
-    update()
+        probe.micro(once[0], last)
+    probe.update()
     flops = counter.get_total_flops() * micro_steps * config.epochs
-    seconds_views = _fastest(views, device)
-    seconds_micro = _fastest(lambda: micro(once[0], last), device)
-    seconds_update = _fastest(update, device)
+    reading = None if cohort is None and not resident else 0.0
+    if read is not None:
+        reading = probe.seconds(lambda: read.batch(probe.draw(batch)), REPEATS)
+    seconds_views = probe.seconds(lambda: probe.views(probe.draw(batch)), REPEATS)
+    seconds_micro = probe.seconds(lambda: probe.micro(once[0], last), REPEATS)
+    seconds_update = probe.seconds(probe.update, REPEATS)
     once.clear()  # a run holds no batch beside the one at work and those made ahead
-    made = ahead(lambda _: views(), range(REPEATS + 2), config.workers)
-    micro(next(made), last)
-    seconds_both = _fastest(lambda: micro(next(made), last), device)  # views made meanwhile
+    turns = [probe.draw(batch) for _ in range(REPEATS + 2)]
+    made = ahead(probe.views, turns, config.workers)
+    probe.micro(next(made), last)
+    seconds_both = probe.seconds(lambda: probe.micro(next(made), last), REPEATS)  # views meanwhile
     list(made)
+    probe.update()
+    seconds_look = probe.look(last)
+    state = _bytes(probe.distillation.state_dict())
+    trained = sum(p.numel() for p in probe.distillation.parameters() if p.requires_grad)
+    seconds_save = probe.save(state + 8 * trained)
     peak = memory.peak()
-    per_epoch = micro_steps * seconds_both + len(epoch) * seconds_update
 
-    data = (2 if config.views.downsample == 1 else 4) * scans * edge**3
-    free = _free(device)
-    state = sum(t.numel() * t.element_size() for t in distillation.state_dict().values())
-    trained = sum(p.numel() for p in distillation.parameters() if p.requires_grad)
+    per_epoch = micro_steps * seconds_both + len(epoch) * seconds_update
+    every = config.monitor.every_epochs
+    looks = 1 + -(-config.epochs // every)  # before training, then the last epoch in any case
+    seconds = {
+        "training": per_epoch * config.epochs,
+        "start": seconds_start,
+        "monitors": looks * seconds_look,
+    }
+    saves = checkpoints_of(config, len(epoch), sum(seconds.values()))
+    parts: dict[str, float | None] = {name: found / 3600 for name, found in seconds.items()}
+    parts["checkpoints"] = None if seconds_save is None else saves * seconds_save / 3600
     checkpoints = (config.keep_checkpoints + 1) * (state + 8 * trained)
-    pictures = (config.epochs // config.monitor.every_epochs + 2) * 3 * 13 * edge**3
+    pictures = (config.epochs // every + 2) * 3 * 13 * edge**3
+    steps = micro_steps / len(epoch)
     return {
         "preset": config.preset,
         "scans": scans,
@@ -123,72 +127,47 @@ def plan_run(cohort: Cohort | None, config: PretrainConfig) -> dict[str, Any]:
         "parameters": trained,
         "flops": flops,
         "seconds_per_step": per_epoch / len(epoch),
-        "seconds_views": seconds_views * micro_steps / len(epoch),
-        "hours": per_epoch * config.epochs / 3600,
+        "seconds_views": seconds_views * steps,
+        "seconds_reading": None if reading is None else reading * steps,
+        "parts": parts,
+        "hours": sum(found for found in parts.values() if found is not None),
         "efficiency": flops / micro_steps / config.epochs / seconds_micro,
         "memory": peak,
         "data": data,
-        "resident": config.data == "resident" or (config.data == "auto" and data < 0.4 * free),
+        "resident": resident,
         "memory_free": free,
         "disk": checkpoints + state // 2 + pictures,
         "problem": problem,
-        "advice": advice(peak, free, config),
+        "advice": advice(peak, free, config, data if resident else 0),
     }
 
 
-def advice(memory: int | None, free: int, config: PretrainConfig) -> str:
-    """What to change when the run would not fit in memory; empty when it fits or is unknown.
+def checkpoints_of(config: PretrainConfig, per_epoch: int, seconds: float) -> int:
+    """How many checkpoints a run of so many seconds writes.
 
     Args:
-        memory: bytes a micro-step takes at its peak.
-        free: bytes there are.
+        config: the run that is planned.
+        per_epoch: optimiser steps of an epoch.
+        seconds: of the whole run without its checkpoints.
     """
-    if memory is None or memory < 0.9 * free:
-        larger = _larger(memory, free, config)
-        if larger == config.batch_size:
-            return ""
-        return (
-            f"Room for batch_size={larger} and accumulate="
-            f"{config.accumulate * config.batch_size // larger}: larger products, the same window"
-        )
-    keep = "" if config.checkpointing else "checkpointing=true (a third more time), or "
-    if config.batch_size > 1:
-        half = math.ceil(config.batch_size / 2)
-        return (
-            f"Does not fit: set {keep}batch_size={half} and "
-            f"accumulate={config.accumulate * config.batch_size // half}"
-        )
-    if keep:
-        return f"Does not fit at batch 1: set {keep}use a smaller model or fewer views"
-    return "Does not fit at batch 1: use a smaller model or fewer and smaller views"
+    steps = config.epochs * per_epoch
+    by_time = 1 + int(seconds // (60 * config.checkpoint_minutes))
+    if not config.checkpoint_steps:
+        return min(steps, by_time)
+    ends = range(per_epoch, steps + 1, per_epoch)
+    within = [n for n in range(0, steps + 1, config.checkpoint_steps) if n % per_epoch]
+    return min(steps, max(by_time, len(ends) + len(within)))
 
 
-def _larger(memory: int | None, free: int, config: PretrainConfig) -> int:
-    """The largest multiple of the batch that divides the window and takes half of what is free."""
-    batch = config.batch_size
-    if memory is None or config.optim.cadence == "micro_step":
-        return batch  # with this cadence the batch is part of the science
-    while config.accumulate * config.batch_size % (2 * batch) == 0:
-        if 2 * batch // config.batch_size * memory > free / 2:
-            break
-        batch *= 2
-    return batch
-
-
-def _fastest(work: Callable[[], object], device: torch.device) -> float:
-    best = math.inf
-    for _ in range(REPEATS):
-        synchronise(device)
-        started = time.perf_counter()
-        work()
-        synchronise(device)
-        best = min(best, time.perf_counter() - started)
-    return best
+def _bytes(tensors: dict[str, torch.Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def _free(device: torch.device) -> int:
+    """Bytes a run could take; what this process keeps of a device in reserve counts as free."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + kept)
     return int(psutil.virtual_memory().available)
 
 

@@ -38,11 +38,14 @@ def _plan(p: dict[str, Any], known: bool) -> str:
     of = f"{p['scans']} scans" + ("" if known else " (no cohort given: for every hundred scans)")
     memory = "unknown" if p["memory"] is None else size(p["memory"])
     held = "held in memory" if p["resident"] else "read from the store as needed"
+    share = f"{100 * p['seconds_views'] / p['seconds_per_step']:.0f} % for the views"
+    if p["seconds_reading"]:
+        share += f", {100 * p['seconds_reading'] / p['seconds_per_step']:.0f} % of it to read scans"
     lines = [
         f"Plan: preset {p['preset']} on {of}, {p['epochs']} epochs",
         f"  time          {duration(3600 * p['hours'])}: {p['steps']} steps of "
-        f"{p['batch']} scans, {p['seconds_per_step']:.3g} s each "
-        f"({100 * p['seconds_views'] / p['seconds_per_step']:.0f} % for the views)",
+        f"{p['batch']} scans, {p['seconds_per_step']:.3g} s each ({share})",
+        *(f"  {'':<14}{line}" for line in _parts(p)),
         f"  operations    {p['flops']:.2e} FLOP at {p['efficiency'] / 1e12:.2f} TFLOP/s",
         f"  memory        {memory} for model, optimiser and activations, and {size(p['data'])} of "
         f"scans, {held}; {size(p['memory_free'])} free",
@@ -50,8 +53,23 @@ def _plan(p: dict[str, Any], known: bool) -> str:
         f"  parameters    {p['parameters'] / 1e6:.1f} M trained",
     ]
     if p["advice"]:
-        lines.append(f"  ! {p['advice']}")
+        lines.append("  ! " + p["advice"].replace("\n", "\n    - "))
     return "\n".join(lines)
+
+
+def _parts(p: dict[str, Any]) -> list[str]:
+    """What the hours are made of, and what they leave out."""
+    names = {"training": "steps", "start": "first look at the data"}
+    counted = [
+        f"{names.get(name, name)} {duration(3600 * hours)}"
+        for name, hours in p["parts"].items()
+        if hours is not None
+    ]
+    out = ["the probe of a column"]
+    out += ["checkpoints"] if p["parts"]["checkpoints"] is None else []
+    out += ["reading the scans"] if p["seconds_reading"] is None else []
+    out += ["loading the scans"] if p["resident"] else []
+    return ["included: " + ", ".join(counted), "left out: " + ", ".join(out)]
 
 
 def _views(v: dict[str, Any]) -> str:
