@@ -82,6 +82,9 @@ def main() -> None:
         *settings, "--out", str(run), *resume,
     )  # fmt: skip
     volta3d("evaluate", str(run))
+    missing = read_json(run / "metrics.json").get("not_scored")
+    if missing:
+        raise SystemExit(f"{len(missing)} label maps are not there yet; run this again later")
     report = given.work / f"{given.name}-report"
     volta3d("report", str(run), "--cohort", str(given.cohort), "--out", str(report))
     command = shlex.join(["python", "benchmarks/segmentation.py", *sys.argv[1:]])

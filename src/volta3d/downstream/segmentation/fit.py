@@ -35,7 +35,8 @@ class Task:
 
     Args:
         train: indices of the scans the weights are fitted to.
-        judged: indices of the scans the epoch is chosen on; empty: the last epoch is kept.
+        judged: indices of the scans the epoch is chosen on; the last epoch is kept when it is empty
+            or none of them has a structure.
         seed: of the crops and their order.
         tune: full, staged or frozen.
         folder: for metrics and the checkpoint.
@@ -56,7 +57,8 @@ class Fitted:
 
     Args:
         epoch: that epoch, counted from 1.
-        dice: its mean Dice on the scans judged, prepared grid; None if none were.
+        dice: its mean Dice on the scans judged, prepared grid; None if none were or none of them has
+            a structure.
         seconds: spent, those before a resume included.
         steps: optimiser steps.
     """
@@ -204,14 +206,23 @@ class Fit:
             swapped=self.swapped,
         )
 
-    def judge(self, indices: Sequence[int]) -> float:
-        """Mean Dice over structures and scans, sliding windows on the prepared grid."""
+    def judge(self, indices: Sequence[int]) -> float | None:
+        """Mean Dice over structures and scans, sliding windows on the prepared grid.
+
+        As in ``evaluate``, what is neither in a scan nor in its outline is passed over: outlining
+        nothing earns nothing. A structure that none of the scans has counts for nothing; None where
+        that is all of them.
+        """
+        known = [c for c in self._classes() if any(self._has(index, c) for index in indices)]
+        if not known:
+            return None
         found = []
         for index in indices:
             volume, truth = self.scans.volume(index), self.scans.label(index)
             classes = self.predict(volume).argmax(0)
-            found += [dice(classes == c, truth == c) for c in self._classes()]
-        return sum(found) / len(found)
+            found += [dice(classes == c, truth == c) for c in known]
+        scored = [value for value in found if not math.isnan(value)]
+        return sum(scored) / len(scored)
 
     def predict(self, volume: Tensor, flips: tuple[tuple[int, ...], ...] = ((),)) -> Tensor:
         """Class probabilities [C, E, E, E] of a prepared volume."""
@@ -231,6 +242,10 @@ class Fit:
     def _classes(self) -> range:
         return range(1, len(self.scans.structures) + 1)
 
+    def _has(self, index: int, structure: int) -> bool:
+        """Whether a scan has a structure, by its class."""
+        return len(self.scans.voxels(index)[structure - 1]) > 0
+
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.scans.device.type, torch.bfloat16, enabled=self.bf16)
 
@@ -239,7 +254,7 @@ class Fit:
         if not self.task.judged or not (last or kept.epoch % self.config.validate_epochs == 0):
             return None
         found = self.judge(self.task.judged)
-        if kept.best_dice is None or found > kept.best_dice:
+        if found is not None and (kept.best_dice is None or found > kept.best_dice):
             kept.best_dice, kept.best_epoch = found, kept.epoch
             kept.best = {k: v.detach().clone() for k, v in self._told().state_dict().items()}
         return found
@@ -278,9 +293,9 @@ class Fit:
 
 
 def dice(found: Tensor, truth: Tensor) -> float:
-    """2 |A and B| / (|A| + |B|) of two masks; 1 when both are empty."""
+    """2 |A and B| / (|A| + |B|) of two masks; NaN when both are empty."""
     total = int(found.sum() + truth.sum())
-    return 2 * int((found & truth).sum()) / total if total else 1.0
+    return 2 * int((found & truth).sum()) / total if total else math.nan
 
 
 def _said(kept: Kept) -> str:

@@ -68,7 +68,7 @@ class LabelledScans:
 
         Raises:
             CohortError: no labels, or none that is sound.
-            UsageError: labels that are not there.
+            UsageError: labels that are not there, or in none of the sound label maps.
         """
         if not cohort.has_labels:
             raise CohortError(
@@ -77,7 +77,7 @@ class LabelledScans:
                 fix="Prepare scans that have them: BIDS derivatives *_dseg.nii.gz, or "
                 "NAME_dseg.nii.gz beside NAME.nii.gz in a plain folder",
             )
-        structures = resolve(labels, cohort.contract.label_names, _present(cohort))
+        structures = resolve(labels, cohort.contract.label_names, _present(cohort, labels))
         found = cls(cohort, structures, device, [], [], [], [], (0.0, 1.0), [], [], [])
         whole = [np.inf, -np.inf]
         fits = _fits(cohort, device)
@@ -98,6 +98,7 @@ class LabelledScans:
                 where=first["scan_id"],
                 fix=first["how_to_fix"],
             )
+        found._check_present()
         found.value_range = cohort.contract.value_range or (whole[0], whole[1])
         found._volumes = kept if fits else None
         return found
@@ -163,6 +164,26 @@ class LabelledScans:
             return None
         return classes
 
+    def _check_present(self) -> None:
+        """Refuse structures that nothing could be learnt of.
+
+        Raises:
+            UsageError: one has no voxel in any of the scans.
+        """
+        gone = [s for i, s in enumerate(self.structures) if not any(len(v[i]) for v in self._voxels)]
+        if not gone:
+            return
+        names = self.cohort.contract.label_names
+        there = _values_there(self.cohort, range(len(self.cohort)))
+        listed = ", ".join(f"{v} {names.get(v, '')}".rstrip() for v in sorted(there)[:20])
+        raise UsageError(
+            f"{' and '.join(_numbered(s) for s in gone)} has no voxel in any of the {len(self)} "
+            "label maps that can be used",
+            where="labels",
+            fix=f"Ask for values that are there: {listed or 'none is'}"
+            + (", ..." if len(there) > 20 else ""),
+        )
+
     def _refuse(self, scan_id: str, code: str, what: str, fix: str) -> None:
         row = {"scan_id": scan_id, "code": code, "what": what, "how_to_fix": fix}
         self.refused.append(row)
@@ -182,13 +203,34 @@ class LabelledScans:
         self.volume_mm3.append(sum(len(v) for v in voxels) * voxel)
 
 
-def _present(cohort: Cohort) -> list[int]:
-    """The label values of the first labelled scan."""
-    for index in range(len(cohort)):
+def _present(cohort: Cohort, labels: Any) -> list[int]:
+    """The label values that occur, as far as they decide what ``labels`` are.
+
+    That is for a set, where no value has a name: scans are read until one value of each of its
+    structures has been seen, as any scan may lack one.
+    """
+    if cohort.contract.label_names or not isinstance(labels, str):
+        return []
+    return sorted(_values_there(cohort, range(len(cohort)), enough=HIPPOCAMPI))
+
+
+def _values_there(
+    cohort: Cohort, indices: Iterable[int], enough: Collection[int] = ()
+) -> set[int]:
+    """The label values of scans; no more are read once ``enough`` are among them."""
+    found: set[int] = set()
+    for index in indices:
         label = cohort.label(index)
         if label is not None:
-            return [int(v) for v in np.unique(label) if v]
-    return []
+            found |= {int(v) for v in np.unique(label) if v}
+        if enough and found.issuperset(enough):
+            break
+    return found
+
+
+def _numbered(structure: Structure) -> str:
+    values = " or ".join(str(v) for v in structure.values)
+    return f"'{structure.name}' (label {values})"
 
 
 def _fits(cohort: Cohort, device: torch.device) -> bool:

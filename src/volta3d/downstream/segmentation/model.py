@@ -200,6 +200,11 @@ def _card(content: dict[str, Any]) -> str:
     """What the model is, what it saw, and what it is not for."""
     seen, names = content["trained_on"], ", ".join(s["name"] for s in content["labels"])
     dice = content.get("inner_dice")
+    chosen = f"Epoch {content['epoch']}, chosen by: {content['selection']}"
+    if dice is not None:
+        chosen += f" (Dice {dice:.3f} on the scans it was chosen on)"
+    elif content["selection"] != "last":
+        chosen += " (no scan with a structure to choose on: it is the last epoch)"
     lines = [
         "# volta3d model: segmentation",
         "",
@@ -213,8 +218,7 @@ def _card(content: dict[str, Any]) -> str:
         f"It is the network of fold {content['fold']}, whose test scans it has not seen; the run's "
         "metrics.json says how all folds did on theirs.",
         "",
-        f"Epoch {content['epoch']}, chosen by: {content['selection']}"
-        + (f" (Dice {dice:.3f} on the scans it was chosen on)." if dice is not None else "."),
+        f"{chosen}.",
         "",
         "Scans are prepared by the contract in config.json, and label maps come back in the scan's "
         "own grid; `volta3d predict` does both.",

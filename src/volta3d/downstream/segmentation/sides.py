@@ -24,8 +24,8 @@ def check_flips(scans: LabelledScans, config: SegmentConfig) -> None:
     A mirrored crop swaps left and right structures, which takes knowing which is which. Without it,
     half of the crops would call the left one by the right one's name. So it is refused when, in
     every scan, one structure lies to the left of the head's middle and another at the same height
-    and depth to the right of it; or, given ``MANY`` scans, when one lies always on the same side
-    and its counterpart isn't asked for.
+    and depth to the right of it; or, given ``MANY`` scans that have it, when one lies always on the
+    same side and its counterpart isn't asked for. A scan that lacks a structure says nothing of it.
 
     Raises:
         UsageError: with the ways out: name the sides, or don't mirror.
@@ -38,8 +38,9 @@ def check_flips(scans: LabelledScans, config: SegmentConfig) -> None:
     for one, other in product(left, right):
         if _level(scans, one, other):
             raise _pair(scans.structures[one], scans.structures[other])
-    if len(scans) >= MANY and (left or right):
-        raise _alone(scans.structures[(left or right)[0]], "left" if left else "right")
+    for index in (*left, *right):
+        if sum(len(scans.voxels(scan)[index]) > 0 for scan in range(len(scans))) >= MANY:
+            raise _alone(scans.structures[index], sides[index])
 
 
 def _side(scans: LabelledScans, index: int) -> str:
@@ -57,7 +58,11 @@ def _side(scans: LabelledScans, index: int) -> str:
 
 
 def _level(scans: LabelledScans, one: int, other: int) -> bool:
-    """Whether two structures lie at the same depth and height in every scan that has both."""
+    """Whether two structures lie at the same depth and height in every scan that has both.
+
+    No, where no scan has both.
+    """
+    shared = False
     for scan, row in enumerate(scans.rows):
         spacing = np.linalg.norm(scans.cohort.affine(row)[:3, 1:3], axis=0)
         both = [scans.voxels(scan)[i] for i in (one, other)]
@@ -66,7 +71,8 @@ def _level(scans: LabelledScans, one: int, other: int) -> bool:
         middles = [voxels[:, 1:].mean(axis=0) for voxels in both]
         if (np.abs(middles[0] - middles[1]) * spacing > APART_MM).any():
             return False
-    return True
+        shared = True
+    return shared
 
 
 def _pair(left: Structure, right: Structure) -> UsageError:
@@ -81,8 +87,8 @@ def _pair(left: Structure, right: Structure) -> UsageError:
 
 def _alone(structure: Structure, side: str) -> UsageError:
     return UsageError(
-        f"'{structure.name}' lies on the {side} in every scan and its counterpart is not among the "
-        "structures, so mirrored crops would teach it on both sides",
+        f"'{structure.name}' lies on the {side} in every scan that has it and its counterpart is "
+        "not among the structures, so mirrored crops would teach it on both sides",
         where="labels",
         fix=f"Ask for both sides by name, or {OFF}",
     )
