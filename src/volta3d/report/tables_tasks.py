@@ -100,22 +100,32 @@ def pair_table(run: TaskRun) -> Table | None:
 def segmentation_table(run: TaskRun) -> Table:
     """Arm by structure: overlap and distances, with what was missed counted."""
     rows = []
-    for arm in run.arms:
-        structures = run.metrics["results"][arm]
+    results = {arm: run.metrics["results"][arm] for arm in run.arms}
+    absent = any(m.get("absent") for found in results.values() for m in found.values())
+    for arm, structures in results.items():
         for structure, found in structures.items():
             cells = [_mean(found.get(name), digits) for name, _, digits in DISTANCES]
             counts = [number(found.get(k, 0)) for k in ("missed", "invented", "unscored", "cases")]
+            if absent:
+                counts.insert(2, number(found.get("absent", 0)))
+                counts.append(number((found.get("dice") or {}).get("n")))
             volume = found.get("absolute_error_percent") or {}
             rows.append((arm, structure, *cells, number(volume.get("mean")), *counts))
     names = tuple(title for _, title, _ in DISTANCES)
     head = ("Arm", "Structure", *names, "Volume error, %", "Missed", "Invented")
-    head = (*head, "No map", "Cases")
+    gaps = (["Absent"], ["With Dice"]) if absent else ([], [])
+    head = (*head, *gaps[0], "No map", "Cases", *gaps[1])
     strong = frozenset(i for i, row in enumerate(rows) if row[1].startswith("mean of"))
     caption = (
         "Mean over cases in their own space, 95 % intervals over participants in brackets. A "
         "missed structure has no distance: it is counted and left out of the mean distance, as is "
         "a case without a label map."
     )
+    if absent:
+        caption += (
+            " A structure that is absent, in the reference and in the label map, has no Dice either"
+            " (the last column counts the cases that have one); one that is invented has 0."
+        )
     return Table(caption, head, rows, numeric=frozenset(range(2, len(head))), strong=strong)
 
 

@@ -90,3 +90,64 @@ def test_without_an_average_the_weights_themselves_are_left(
         lambda done, text: last.update({k: v.clone() for k, v in fit.network.state_dict().items()})
     )
     assert all(torch.equal(v, last[k]) for k, v in fit.network.state_dict().items())
+
+
+def tumours(folder: Path, where: str, config: SegmentConfig) -> tuple[Fit, list[np.ndarray]]:
+    """A fit on scans that are y or n in ``where``, and the masks it is made to tell of them."""
+    labels = [np.zeros((EDGE,) * 3, np.uint16) for _ in where]
+    for own, has in zip(labels, where, strict=True):
+        own[5:8, 5:8, 5:8] = has == "y"
+    labels[0][10:12, 10:12, 10:12] = 2  # a second structure, of a scan that is not judged
+    ids = [f"s{i}" for i in range(len(where))]
+    people = pd.DataFrame({"scan_id": ids, "participant_id": ids})
+    contract = Contract(size=EDGE, spacing=2.0, fit="pad", synthetic=True)
+    volumes = [np.full((EDGE,) * 3, 0.1 * i + 0.1, np.float32) for i in range(len(where))]
+    cohort = write_cohort(folder / "t", contract, volumes, people, labels=labels)
+    wanted = {"tumour": 1, "cyst": 2}
+    scans = LabelledScans.open(cohort, wanted, 2.0, torch.device("cpu"), absent=True)
+    told = [np.zeros((EDGE,) * 3, np.int64) for _ in where]
+    judged = range(1, len(where))
+    network = empty(Architecture("unet", 3, SIZES), 0)
+    task = Task([0], judged, 0, "full", folder / "fit")
+    fit = Fit(network, scans, task, config, bf16=False)
+
+    def tell(volume: torch.Tensor, **_: object) -> torch.Tensor:
+        index = round(float(volume[0, 0, 0]) / 0.1) - 1
+        return torch.nn.functional.one_hot(torch.from_numpy(told[index]), 3).permute(3, 0, 1, 2)
+
+    fit.predict = tell  # type: ignore[method-assign, assignment]
+    return fit, told
+
+
+def test_outlining_nothing_earns_nothing_where_a_structure_may_be_absent(tmp_path: Path) -> None:
+    fit, told = tumours(tmp_path, "nynnn", config_of())
+    judged = fit.task.judged
+    assert fit.judge(judged) == 0.0
+    told[1][5:8, 5:8, 5:8] = 1
+    assert fit.judge(judged) == 1.0
+    told[3][0, 0, 0] = 1  # invented, as evaluate says
+    assert fit.judge(judged) == 0.5
+    told[3][0, 0, 0] = 2  # a structure that is in none of them
+    assert fit.judge(judged) == 1.0
+
+
+@pytest.mark.parametrize("stray", [False, True])
+def test_scans_without_any_structure_choose_no_epoch(tmp_path: Path, stray: bool) -> None:
+    fit, told = tumours(tmp_path, "ynn", config_of("average=0"))
+    told[1][0, 0, 0] = stray
+    assert fit.judge(fit.task.judged) is None
+    said: list[str] = []
+    fitted = fit.run(lambda done, text: said.append(text))
+    assert (fitted.epoch, fitted.dice) == (3, None) and "Dice" not in "".join(said)
+
+
+def test_where_all_have_all_structures_the_mean_is_of_all(scans: LabelledScans) -> None:
+    fit = fitting(scans, scans.cohort.path / "fit", config_of("average=0"))
+    wanted = []
+    for index in (1, 3):
+        found, truth = fit.predict(scans.volume(index)).argmax(0), scans.label(index)
+        for c in (1, 2):
+            one, other = found == c, truth == c
+            both = int((one & other).sum())
+            wanted.append(2 * both / int(one.sum() + other.sum()))
+    assert fit.judge((1, 3)) == sum(wanted) / 4

@@ -17,6 +17,7 @@ from volta3d.downstream.segmentation.fit import Fit, Task
 from volta3d.downstream.segmentation.labelled import LabelledScans
 from volta3d.downstream.segmentation.sides import check_flips
 from volta3d.downstream.segmentation.structures import pairs
+from volta3d.errors import CohortError, UsageError
 
 EDGE = 16
 NAMES = {47: "Right-Hippocampus", 48: "Left-Hippocampus"}
@@ -109,3 +110,47 @@ def test_people_of_two_data_sets_with_one_id_are_two_and_who_shares_an_image_is_
     cohort = write_cohort(tmp_path / "c", contract, volumes, people, labels=[labels] * 3)
     first, second, third = opened(cohort).subjects
     assert first != second and second == third
+
+
+def of_maps(folder: Path, maps: list[np.ndarray], names: dict[int, str]) -> Cohort:
+    contract = Contract(size=EDGE, spacing=2.0, fit="pad", label_names=names)
+    ids = [f"s{i}" for i in range(len(maps))]
+    people = pd.DataFrame({"scan_id": ids, "participant_id": ids})
+    volumes = [np.ones((EDGE,) * 3, np.float32)] * len(maps)
+    return write_cohort(folder, contract, volumes, people, labels=maps)
+
+
+def sides(left: int, right: int) -> np.ndarray:
+    labels = np.zeros((EDGE,) * 3, np.uint16)
+    labels[4:6, 6:10, 6:10], labels[10:12, 6:10, 6:10] = left, right
+    return labels
+
+
+@pytest.mark.parametrize("labels", [{"tumour": 99}, {"brain": 1, "tumour": 99}])
+def test_a_label_that_occurs_nowhere_is_refused_with_those_that_do(
+    tmp_path: Path, labels: dict[str, int]
+) -> None:
+    cohort = of_maps(tmp_path / "c", [sides(1, 0), sides(1, 4)], {4: "enhancing tumour"})
+    with pytest.raises(UsageError) as caught:
+        LabelledScans.open(cohort, labels, 2.0, torch.device("cpu"), absent=True)
+    text = caught.value.paragraph()
+    assert "None of the 2 label maps" in text and "'tumour' (label 99)" in text
+    assert "1, 4 enhancing tumour" in text and "brain" not in text
+    found = LabelledScans.open(cohort, {"tumour": (4, 99)}, 2.0, torch.device("cpu"), absent=True)
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("maps", [[(17, 0), (17, 53)], [(17, 0), (0, 0), (0, 53)]])
+def test_freesurfer_s_numbers_are_known_though_the_first_scan_lacks_one(
+    tmp_path: Path, maps: list[tuple[int, int]]
+) -> None:
+    cohort = of_maps(tmp_path / "c", [sides(*m) for m in maps], {})
+    device = torch.device("cpu")
+    scans = LabelledScans.open(cohort, "hippocampus", 2.0, device, absent=True)
+    assert len(scans) == len(maps) and [s.values for s in scans.structures] == [(17,), (53,)]
+    if maps[-1] == (17, 53):
+        strict = LabelledScans.open(cohort, "hippocampus", 2.0, device)
+        assert strict.scan_ids == ["s1"] and strict.refused[0]["code"] == "structure-missing"
+    else:
+        with pytest.raises(CohortError, match="None of the 3 label maps"):
+            LabelledScans.open(cohort, "hippocampus", 2.0, device)

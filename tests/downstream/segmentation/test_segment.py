@@ -25,9 +25,11 @@ from volta3d.config import PrepareConfig, SegmentConfig, load_segment
 from volta3d.downstream.folds import read_splits
 from volta3d.downstream.predict import predict
 from volta3d.downstream.segmentation import job as segment_job
-from volta3d.downstream.segmentation.model import load_segment_model
+from volta3d.downstream.segmentation.model import _card, load_segment_model
 from volta3d.downstream.segmentation.segment import segment
 from volta3d.errors import CheckpointError, CohortError, EncoderError, UsageError, VoltaError
+from volta3d.evaluate.segmentation.score import evaluate_segmentation
+from volta3d.files import content_hash
 from volta3d.prepare import prepare
 from volta3d.pretrain.log import read_metrics
 
@@ -234,6 +236,76 @@ def test_a_finished_job_is_not_done_again_and_other_settings_are_refused(
     arms = ["unet=unet", "vit=scratch"]
     segment(labelled.path, arms, run, tiny("epochs=1"), holdout=0.2, resume=True)
     assert done == ["vit/seed=0/fold=0"]  # an arm that was added
+
+
+def test_a_run_begun_before_a_setting_existed_goes_on(labelled: Cohort, tmp_path: Path) -> None:
+    """Its config.yaml lacks the setting, and its checkpoint was written without it."""
+    config, run = tiny("epochs=3", "checkpoint_minutes=1e-9"), tmp_path / "run"
+
+    class Killed(Exception):
+        pass
+
+    def kill(done: int, total: int, text: str) -> None:
+        if done == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        segment(labelled.path, ["unet=unet"], run, config, holdout=0.2, progress=kill)
+    before = yaml.safe_load((run / "config.yaml").read_text())
+    del before["settings"]["absent"], before["settings"]["crops"]["bias"]
+    (run / "config.yaml").write_text(yaml.safe_dump(before, sort_keys=False))
+    (file,) = run.rglob("checkpoint/state.json")
+    state = json.loads(file.read_text())
+    assert state["identity"]["settings"] == content_hash(config.science())  # as now
+    old = {k: v for k, v in config.science().items() if k != "absent"}
+    state["identity"]["settings"] = content_hash(old)
+    file.write_text(json.dumps(state))
+    for other in ("absent=allow", "crops.bias=0.5"):
+        with pytest.raises(CheckpointError, match=other.split(".")[0].split("=")[0]):
+            segment(
+                labelled.path, ["unet=unet"], run, tiny("epochs=3", other), holdout=0.2, resume=True
+            )
+    seen: list[int] = []
+    segment(
+        labelled.path, ["unet=unet"], run, config, holdout=0.2, resume=True,
+        progress=lambda done, total, text: seen.append(done),
+    )  # fmt: skip
+    assert seen[0] in (2, 3)
+
+
+def test_the_card_says_where_no_scan_could_choose_the_epoch(
+    labelled: Cohort, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    segment(labelled.path, ["unet=unet"], run, tiny("epochs=1"), holdout=0.2)
+    content = json.loads((run / "arms" / "unet" / "model" / "config.json").read_text())
+    assert "on the scans it was chosen on)." in _card(content)
+    assert "it is the last epoch)." in _card({**content, "inner_dice": None})
+    last = _card({**content, "inner_dice": None, "selection": "last"})
+    assert "Epoch 1, chosen by: last.\n" in last
+
+
+def test_intervals_and_tests_count_the_people_that_folds_go_by(tmp_path: Path) -> None:
+    """sub-1 of two data sets is two people, and who shares an image is one."""
+    pairs = [brain(seed) for seed in range(10)]
+    people = pd.DataFrame(
+        {
+            "scan_id": [f"p_{i}" for i in range(10)],
+            "participant_id": ["sub-1", "sub-1", *(f"sub-{i}" for i in range(2, 10))],
+            "dataset": ["one", *["other"] * 9],
+            "source_sha256": ["same" if i in (8, 9) else str(i) for i in range(10)],
+        }
+    )
+    contract = Contract(size=EDGE, spacing=2.0, fit="pad", synthetic=True, label_names=NAMES)
+    cohort = write_cohort(
+        tmp_path / "c", contract, [p[0] for p in pairs], people, labels=[p[1] for p in pairs]
+    )
+    run = tmp_path / "run"
+    segment(cohort.path, ["unet=unet"], run, tiny("epochs=1"), folds=2)
+    folds = read_splits(run / "folds.json").fold
+    cases = evaluate_segmentation(run).cases
+    assert set(cases["subject"]) == set(folds) and len(folds) == 9
+    assert cases["case"].nunique() == 10
 
 
 def test_a_frozen_encoder_stays_and_a_staged_one_thaws(

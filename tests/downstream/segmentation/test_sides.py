@@ -22,7 +22,12 @@ NAMES: dict[int, str] = {}
 
 
 def scans_of(
-    folder: Path, maps: list[np.ndarray], labels: Any, names: dict[int, str] = NAMES
+    folder: Path,
+    maps: list[np.ndarray],
+    labels: Any,
+    names: dict[int, str] = NAMES,
+    *,
+    absent: bool = False,
 ) -> LabelledScans:
     head = np.zeros((EDGE,) * 3, np.float32)
     head[2:22, 2:22, 2:22] = 1.0
@@ -30,7 +35,7 @@ def scans_of(
     people = pd.DataFrame({"scan_id": ids, "participant_id": ids})
     contract = Contract(size=EDGE, spacing=2.0, fit="pad", synthetic=True, label_names=names)
     cohort = write_cohort(folder, contract, [head] * len(maps), people, labels=maps)
-    return LabelledScans.open(cohort, labels, 2.0, torch.device("cpu"))
+    return LabelledScans.open(cohort, labels, 2.0, torch.device("cpu"), absent=absent)
 
 
 def two(left: int, right: int, *, shift: int = 0, deeper: int = 0) -> np.ndarray:
@@ -79,3 +84,23 @@ def test_one_side_alone_is_refused_when_it_is_no_chance(tmp_path: Path) -> None:
     check_flips(scans_of(tmp_path / "few", [two(48, 47)] * 4, (47,)), config)
     with pytest.raises(UsageError, match="on the right in every scan"):
         check_flips(scans_of(tmp_path / "many", [two(48, 47)] * 8, (47,)), config)
+
+
+def test_scans_that_lack_a_structure_say_nothing_of_its_side(tmp_path: Path) -> None:
+    config = load_segment("small")
+    healthy, left = np.zeros((EDGE,) * 3, np.uint16), two(1, 0)
+    tumour = {"tumour": 1}
+    check_flips(scans_of(tmp_path / "one", [left, *[healthy] * 7], tumour, absent=True), config)
+    check_flips(scans_of(tmp_path / "7", [left] * 7 + [healthy] * 9, tumour, absent=True), config)
+    with pytest.raises(UsageError, match="on the left in every scan that has it"):
+        maps = [left] * 8 + [healthy] * 8
+        check_flips(scans_of(tmp_path / "eight", maps, tumour, absent=True), config)
+
+
+def test_structures_that_never_share_a_scan_are_no_pair(tmp_path: Path) -> None:
+    config = load_segment("small")
+    maps = [two(1, 0), two(0, 2)]
+    check_flips(scans_of(tmp_path / "apart", maps, (1, 2), absent=True), config)
+    with pytest.raises(UsageError, match="always lies on the left"):
+        maps.append(two(1, 2))
+        check_flips(scans_of(tmp_path / "once", maps, (1, 2), absent=True), config)

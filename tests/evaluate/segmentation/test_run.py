@@ -170,3 +170,15 @@ def test_folders_get_names_that_tell_them_apart(tmp_path: Path) -> None:
     assert named("a/pred", "b/pred", "b") == ["a", *whole[2:]]
     with pytest.raises(UsageError, match="twice"):
         named("a", "a")
+
+
+def test_whose_a_scan_is_comes_from_the_run_s_table(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", ["a"], seeds=1)
+    file = run / "reference" / "scans.tsv"
+    head, *rows = file.read_text().splitlines()
+    assert set(evaluate_segmentation(run).cases["subject"]) == {f"sub-{n}" for n in range(PEOPLE)}
+    told = [f"{row}\tother:sub-{n // 2}" for n, row in enumerate(rows)]
+    file.write_text("\n".join([f"{head}\tsubject", *told]) + "\n")
+    scored = evaluate_segmentation(run)
+    assert set(scored.cases["subject"]) == {f"other:sub-{n}" for n in range(PEOPLE // 2)}
+    assert scored.summary["results"]["a"]["Left-Hippocampus"]["subjects"] == PEOPLE // 2

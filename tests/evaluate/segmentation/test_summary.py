@@ -13,6 +13,8 @@ from scipy.stats import wilcoxon
 from volta3d.evaluate.segmentation.summary import ALL, ranked_cases, read_cases, summarise
 from volta3d.evaluate.segmentation.text import render
 from volta3d.evaluate.statistics import holm
+from volta3d.report.tables_tasks import segmentation_table
+from volta3d.report.task_run import TaskRun
 
 
 def row(arm: str, case: str, dice: float, **more: Any) -> dict[str, Any]:
@@ -140,3 +142,40 @@ def test_only_cases_of_every_arm_are_ranked() -> None:
     rows = [row("a", f"s{n}", 0.5 + n / 10) for n in range(4)]
     rows += [row("b", f"s{n}", 0.5) for n in range(1, 4)]
     assert ranked_cases(pd.DataFrame(rows), ["a", "b"]) == ["s3", "s2", "s1"]
+
+
+def tumours(kinds: dict[str, int]) -> dict[str, Any]:
+    """A summary of one arm with so many cases of each status."""
+    empty = {"hd95_mm": np.nan, "msd_mm": np.nan}
+    of = {
+        "ok": {"dice": 0.8, "mm3": 90.0},
+        "missed": {"dice": 0.0, "mm3": 0.0, **empty},
+        "invented": {"dice": 0.0, "reference_mm3": 0.0, "mm3": 5.0, **empty},
+        "absent": {"dice": np.nan, "reference_mm3": 0.0, "mm3": 0.0, **empty},
+    }
+    statuses = [status for status, n in kinds.items() for _ in range(n)]
+    rows = [
+        row("a", f"s{n}", 0.0) | {"status": status} | of[status]
+        for n, status in enumerate(statuses)
+    ]
+    return {**summarise(pd.DataFrame(rows)), "not_scored": []}
+
+
+def test_cases_without_a_dice_are_told_where_a_structure_may_be_absent(tmp_path: Path) -> None:
+    summary = tumours({"ok": 5, "missed": 1, "invented": 2, "absent": 12})
+    head, line, *_ = render(summary).splitlines()[1:]
+    assert " ".join(head.split()[-7:]) == "missed invented absent n n of Dice"
+    assert line.split()[-5:] == ["1", "2", "12", "20", "8"]
+    table = segmentation_table(TaskRun(tmp_path, "segmentation", metrics=summary))
+    assert table.head[-6:] == ("Missed", "Invented", "Absent", "No map", "Cases", "With Dice")
+    assert table.rows[0][-6:] == ("1", "2", "12", "0", "20", "8")
+    assert "absent" in table.caption and "invented" in table.caption
+
+
+def test_without_absent_structures_the_tables_are_as_ever(tmp_path: Path) -> None:
+    summary = tumours({"ok": 5, "missed": 1})
+    head, line, *_ = render(summary).splitlines()[1:]
+    assert head.split()[-3:] == ["r", "missed", "n"] and line.split()[-2:] == ["1", "6"]
+    table = segmentation_table(TaskRun(tmp_path, "segmentation", metrics=summary))
+    assert table.head[-4:] == ("Missed", "Invented", "No map", "Cases")
+    assert "absent" not in table.caption

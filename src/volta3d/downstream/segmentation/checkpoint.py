@@ -85,6 +85,7 @@ def load_kept(
     optimizer: torch.optim.Optimizer,
     identity: dict[str, Any],
     average: nn.Module | None = None,
+    earlier: dict[str, Any] | None = None,
 ) -> Kept:
     """Put a checkpoint back; a fresh start when there is none, or only a damaged one (warned of).
 
@@ -93,6 +94,7 @@ def load_kept(
         network, optimizer: they get the state they had.
         identity: what the checkpoint must share.
         average: the moving average of the network, which gets its state too.
+        earlier: what it may share instead, as an earlier version wrote it.
 
     Raises:
         CheckpointError: it is of other settings or data.
@@ -110,7 +112,7 @@ def load_kept(
     except (VoltaError, OSError, SafetensorError, KeyError, TypeError) as error:
         warnings.warn(f"Training starts again: {error}", stacklevel=2)
         return Kept()
-    if state["identity"] != identity:
+    if state["identity"] not in (identity, earlier):
         raise CheckpointError(
             "This checkpoint was written with other settings or data",
             where=path,

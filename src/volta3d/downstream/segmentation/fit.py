@@ -41,6 +41,7 @@ class Task:
         tune: full, staged or frozen.
         folder: for metrics and the checkpoint.
         identity: what a resumed run must share.
+        earlier: the same as an earlier version wrote it, if that differs.
     """
 
     train: Sequence[int]
@@ -49,6 +50,7 @@ class Task:
     tune: str
     folder: Path
     identity: dict[str, Any] = field(default_factory=dict)
+    earlier: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ class Fitted:
 
     Args:
         epoch: that epoch, counted from 1.
-        dice: its mean Dice on the scans judged, prepared grid; None if none were or none of them has
-            a structure.
+        dice: its mean Dice on the scans judged, prepared grid; None if none of those has a
+            structure, or none was judged.
         seconds: spent, those before a resume included.
         steps: optimiser steps.
     """
@@ -116,7 +118,8 @@ class Fit:
             VoltaError: nothing can be written.
         """
         state = (self.network, self.optimizer)
-        kept = load_kept(self.task.folder, *state, self.task.identity, self.average)
+        task = self.task
+        kept = load_kept(task.folder, *state, task.identity, self.average, task.earlier)
         log = MetricsLog(self.task.folder, step=kept.epoch * self.per_epoch)
         saved = time.monotonic()
         try:

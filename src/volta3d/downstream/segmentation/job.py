@@ -24,6 +24,7 @@ from volta3d.downstream.segmentation.sliding import flip_passes
 from volta3d.files import atomic_file, content_hash
 
 WEIGHTS = "weights.safetensors"
+LATER = {"absent": "refuse"}  # settings younger than some checkpoints: what those were made with
 Notify = Callable[[int, str], None]
 
 
@@ -92,14 +93,17 @@ class Surgeon:
         seed = self.config.seed + job.seed
         network, report = self.starts.build(job.arm, seed)
         declared = self.starts.declared(job.arm)
+        science = self.config.science()
         identity = {
-            "settings": content_hash(self.config.science()),
+            "settings": content_hash(science),
             "arm": content_hash(declared),
             "data": content_hash([self.scans.identity(), train, judged]),
         }
+        before = {k: v for k, v in science.items() if k not in LATER or v != LATER[k]}
+        earlier = {**identity, "settings": content_hash(before)}
         tune = self.starts.tune(job.arm)
         folder = job.folder(self.run)
-        task = Task(train, judged, seed, tune, folder, identity)
+        task = Task(train, judged, seed, tune, folder, identity, earlier)
         architecture = self.starts.architectures[job.arm.name]
         bf16 = self.bf16 and sound_bf16(architecture, self.config.crops.size, self.scans.device)
         fit = Fit(network, self.scans, task, self.config, bf16=bf16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,13 +16,19 @@ from volta3d.cohort.store import Cohort
 from volta3d.cohort.subjects import subjects_of
 from volta3d.downstream.segmentation.labelcheck import check_labels
 from volta3d.downstream.segmentation.sliding import black_of, foreground_box
-from volta3d.downstream.segmentation.structures import Structure, classes_of, resolve
-from volta3d.errors import CohortError
+from volta3d.downstream.segmentation.structures import (
+    HIPPOCAMPI,
+    Structure,
+    classes_of,
+    resolve,
+)
+from volta3d.errors import CohortError, UsageError
 from volta3d.files import content_hash
 from volta3d.prepare.rows import label_of_cell
 from volta3d.prepare.scan import Label
 
 MOST = 4096  # voxels of a structure that crops are centred on
+LISTED = 20  # label values that a message names
 
 
 @dataclass
@@ -170,18 +177,20 @@ class LabelledScans:
         Raises:
             UsageError: one has no voxel in any of the scans.
         """
-        gone = [s for i, s in enumerate(self.structures) if not any(len(v[i]) for v in self._voxels)]
+        gone = [
+            s for i, s in enumerate(self.structures) if not any(len(v[i]) for v in self._voxels)
+        ]
         if not gone:
             return
-        names = self.cohort.contract.label_names
-        there = _values_there(self.cohort, range(len(self.cohort)))
-        listed = ", ".join(f"{v} {names.get(v, '')}".rstrip() for v in sorted(there)[:20])
+        names, there = self.cohort.contract.label_names, sorted(_values(self.cohort))
+        listed = [f"{v} {names.get(v, '')}".rstrip() for v in there[:LISTED]]
+        more = [f"and {len(there) - LISTED} more"] if len(there) > LISTED else []
         raise UsageError(
-            f"{' and '.join(_numbered(s) for s in gone)} has no voxel in any of the {len(self)} "
-            "label maps that can be used",
+            f"None of the {len(self)} label maps that can be used has a voxel of "
+            + " or ".join(_numbered(s) for s in gone),
             where="labels",
-            fix=f"Ask for values that are there: {listed or 'none is'}"
-            + (", ..." if len(there) > 20 else ""),
+            fix=f"Ask for values that are there ({', '.join(listed + more) or 'none is'}): "
+            "--set labels",
         )
 
     def _refuse(self, scan_id: str, code: str, what: str, fix: str) -> None:
@@ -206,20 +215,18 @@ class LabelledScans:
 def _present(cohort: Cohort, labels: Any) -> list[int]:
     """The label values that occur, as far as they decide what ``labels`` are.
 
-    That is for a set, where no value has a name: scans are read until one value of each of its
-    structures has been seen, as any scan may lack one.
+    That is for hippocampi where no value has a name. Scans are read until FreeSurfer's numbers
+    have been seen, as any one scan may lack one.
     """
     if cohort.contract.label_names or not isinstance(labels, str):
         return []
-    return sorted(_values_there(cohort, range(len(cohort)), enough=HIPPOCAMPI))
+    return sorted(_values(cohort, enough=HIPPOCAMPI))
 
 
-def _values_there(
-    cohort: Cohort, indices: Iterable[int], enough: Collection[int] = ()
-) -> set[int]:
-    """The label values of scans; no more are read once ``enough`` are among them."""
+def _values(cohort: Cohort, enough: Collection[int] = ()) -> set[int]:
+    """The label values that occur; no more scans are read once ``enough`` are among them."""
     found: set[int] = set()
-    for index in indices:
+    for index in range(len(cohort)):
         label = cohort.label(index)
         if label is not None:
             found |= {int(v) for v in np.unique(label) if v}

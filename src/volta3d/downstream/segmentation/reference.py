@@ -78,7 +78,10 @@ class References:
         }
 
     def write(self, indices: Sequence[int]) -> None:
-        """Publish the reference of these scans as a BIDS derivative; those there already stay."""
+        """Publish the reference of these scans as a BIDS derivative; those there already stay.
+
+        Its table says whose each scan is by the rule that folds go by, for intervals and tests.
+        """
         rows = []
         for index in indices:
             path = self.folder / self.names[index]
@@ -86,7 +89,8 @@ class References:
             if not path.is_file():
                 write_labelmap(path, classes, grid, self.scans.structures)
             volumes = volumes_of(classes, grid, self.scans.structures)
-            rows.append({**self.row(index), "volumes": volumes})
+            row = {**self.row(index), "subject": self.scans.subjects[index]}
+            rows.append({**row, "volumes": volumes})
         describe(self.folder, self.scans.structures, rows, name="Reference label maps")
 
     def _read(self, index: int) -> tuple[np.ndarray, Grid]:

@@ -243,7 +243,9 @@ def _same(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     """
     keys = ("command", "labels", "cohort", "split", "folds_hash")
     differs = [f"{k}: {before.get(k)} -> {now[k]}" for k in keys if before.get(k) != now[k]]
-    stated, wanted = before.get("settings", {}), now["settings"]
+    # a setting that did not exist yet was what it is by default
+    stated = _filled(before.get("settings", {}), SegmentConfig().content())
+    wanted = now["settings"]
     science = SegmentConfig(**wanted).science()
     differs += [
         f"{k}: {stated.get(k)} -> {wanted[k]}" for k in science if stated.get(k) != wanted[k]
@@ -255,3 +257,13 @@ def _same(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
             where=run,
             fix="Choose another --out, or repeat the settings it was started with",
         )
+
+
+def _filled(stated: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the defaults of those that are not stated, also within a group of them."""
+    groups = {
+        name: {**value, **stated[name]}
+        for name, value in defaults.items()
+        if isinstance(value, dict) and isinstance(stated.get(name), dict)
+    }
+    return {**defaults, **stated, **groups}

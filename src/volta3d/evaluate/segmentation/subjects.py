@@ -15,9 +15,9 @@ TABLES = ("participants.tsv", "scans.tsv")
 def subjects_of(cases: Collection[str], reference: LabelSet) -> dict[str, str]:
     """The subject of each case.
 
-    What a ``scans.tsv`` of ours in the reference says; else the case's own ``sub-``; else whom a
-    table beside the reference (in its folder or in the one above) names; else the case is a subject
-    of its own.
+    What a ``scans.tsv`` of ours in the reference says, by ``subject`` (whom folds took for one
+    person) or else by ``participant_id``; else the case's own ``sub-``; else whom a table beside
+    the reference (in its folder or in the one above) names; else the case is a subject of its own.
 
     Args:
         cases: keys of the reference's label maps.
@@ -39,9 +39,9 @@ def _entity(case: str) -> str:
 def _by_file(reference: LabelSet) -> dict[str, str]:
     table = reference.folder / "scans.tsv"
     rows = read_table(table) if table.is_file() else []
-    ours = [r for r in rows if r.get("file") and r.get("participant_id")]
     folder = reference.folder
-    return {key_of(folder / r["file"], folder): r["participant_id"] for r in ours}
+    whose = {r["file"]: r.get("subject") or r.get("participant_id") for r in rows if r.get("file")}
+    return {key_of(folder / file, folder): person for file, person in whose.items() if person}
 
 
 def _by_table(cases: Collection[str], reference: LabelSet) -> dict[str, str]:

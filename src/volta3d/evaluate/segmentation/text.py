@@ -32,9 +32,10 @@ def render(summary: Mapping[str, Any]) -> str:
 
 
 def _scores(results: Mapping[str, Any]) -> Rows:
-    short = any(m.get("unscored") for structures in results.values() for m in structures.values())
-    head = ["arm", "structure", "Dice", "95 % interval", "HD95 mm", "mean mm", "volume error"]
-    lines = [[*head, "r", "missed", *(["unscored"] if short else []), "n"]]
+    counts = ["missed", *(c for c in ("invented", "absent", "unscored") if _any(results, c))]
+    gaps = "absent" in counts
+    head = ["arm", "structure", "Dice", "95 % interval", "HD95 mm", "mean mm", "volume error", "r"]
+    lines = [[*head, *counts, "n", *(["n of Dice"] if gaps else [])]]
     for arm, structures in results.items():
         names = [n for n in structures if n != ALL] + ([ALL] if len(structures) > 2 else [])
         for name in names:
@@ -49,12 +50,17 @@ def _scores(results: Mapping[str, Any]) -> Rows:
                     _number(m["msd_mm"]["mean"], 2),
                     f"{_number(m['error_mm3']['mean'], 0)} mm3",
                     _number(m["volume_r"]["mean"], 2),
-                    str(m["missed"]),
-                    *([str(m.get("unscored", 0))] if short else []),
+                    *(str(m.get(count, 0)) for count in counts),
                     str(m["cases"]),
+                    *([str(m["dice"].get("n", "undefined"))] if gaps else []),
                 ]
             )
     return lines
+
+
+def _any(results: Mapping[str, Any], count: str) -> bool:
+    """Whether any case of any arm and structure is counted there."""
+    return any(m.get(count) for structures in results.values() for m in structures.values())
 
 
 def _unscored(results: Mapping[str, Any]) -> list[str]:
