@@ -40,6 +40,7 @@ def compiler() -> Iterator[Callable[[], int]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # eight kernels of C++: 45 s, but minutes where both cores are busy
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_compiled_equals_eager(trainer: Make, compiler: Callable[[], int]) -> None:
