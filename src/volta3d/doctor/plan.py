@@ -20,13 +20,12 @@ from volta3d.doctor.probe import REPEATS, Pretended, Probe
 from volta3d.errors import CohortError
 from volta3d.objective.schedules import Schedule
 from volta3d.pretrain.ahead import ahead
-from volta3d.pretrain.data import Scans
+from volta3d.pretrain.data import HELD, Scans
 from volta3d.pretrain.fabric import build_fabric
 from volta3d.pretrain.trainer import windows
 
 UNKNOWN_SCANS = 100  # planned for when no cohort is given
 UNKNOWN_EDGE = 128
-HELD = 0.4  # of the free memory: scans that take less are held in it, as ``Scans`` decides
 
 
 def plan_run(cohort: Cohort | None, config: PretrainConfig) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from volta3d.pretrain.ahead import within
 from volta3d.pretrain.distributed import launched
 
 SHIFT = 2**15
+HELD = 0.4  # of the free memory: scans that take less are held in it
 PATIENCE = 300.0  # seconds for one scan; a network share may need a few of them
 Read = TypeVar("Read")
 Keep = Literal["auto", "resident", "stream"]
@@ -155,9 +156,9 @@ class Scans:
     def _fits(self) -> bool:
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
-            return self.bytes < 0.4 * free
+            return self.bytes < HELD * free
         # the processes of one machine share its memory
-        return bool(self.bytes < 0.4 * psutil.virtual_memory().available / launched().here)
+        return bool(self.bytes < HELD * psutil.virtual_memory().available / launched().here)
 
     def _load(self) -> Tensor:
         """All scans [n, 1, D, H, W] as they are stored, or in fp32 when averaged."""
