@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -140,14 +141,16 @@ def test_a_missing_cohort_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("settings", "share"),
-    [(["batch_size=4"], 0.1), (["batch_size=8", "checkpointing=true"], 1 / 3)],
+    "settings",
+    [["batch_size=4"], ["batch_size=8", "checkpointing=true"]],
     ids=["kept", "checkpointing"],
 )
-def test_predicted_memory_is_what_a_run_takes(
-    tmp_path: Path, settings: list[str], share: float
-) -> None:
-    """The probe and a whole ``pretrain``, each in a fresh process; 10 MB are the libraries'."""
+def test_predicted_memory_is_what_a_run_takes(tmp_path: Path, settings: list[str]) -> None:
+    """The probe and a whole ``pretrain``, each in a fresh process.
+
+    Freed blocks go back to the system at once there. As it is, glibc keeps what threads happen to
+    leave between two blocks: eight equal runs of this size took 410 to 479 MB.
+    """
     config = load_pretrain(
         "smoke",
         [
@@ -158,8 +161,8 @@ def test_predicted_memory_is_what_a_run_takes(
         ],
     )  # fmt: skip
     rng = np.random.default_rng(0)
-    people = pd.DataFrame({"scan_id": [f"s{i}" for i in range(12)]})
-    volumes = (rng.random((64,) * 3, dtype=np.float32) for _ in range(12))
+    people = pd.DataFrame({"scan_id": [f"s{i}" for i in range(24)]})
+    volumes = (rng.random((64,) * 3, dtype=np.float32) for _ in range(24))
     cohort = write_cohort(tmp_path / "c", Contract(size=64, synthetic=True), volumes, people)
     file = tmp_path / "config.yaml"
     file.write_text(config.to_yaml(), encoding="utf-8")
@@ -171,11 +174,12 @@ def test_predicted_memory_is_what_a_run_takes(
             capture_output=True,
             text=True,
             check=True,
+            env=os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**20)},
         )
         found[what] = int(done.stdout.split()[-1])
     if found["run"] < 0:
         pytest.skip("this system doesn't tell a process's peak memory")
-    assert abs(found["plan"] - found["run"]) < share * found["run"] + 10e6
+    assert abs(found["plan"] - found["run"]) < 0.1 * found["run"]
 
 
 def test_peak_memory_sees_a_large_array() -> None:

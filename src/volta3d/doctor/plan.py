@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort
@@ -26,6 +25,7 @@ from volta3d.pretrain.trainer import windows
 
 UNKNOWN_SCANS = 100  # planned for when no cohort is given
 UNKNOWN_EDGE = 128
+LONG = 3.0  # seconds of a micro-step, above which it is done twice instead of six times
 
 
 def plan_run(cohort: Cohort | None, config: PretrainConfig) -> dict[str, Any]:
@@ -45,8 +45,8 @@ def plan_run(cohort: Cohort | None, config: PretrainConfig) -> dict[str, Any]:
         configuration, or empty; ``advice`` on the memory, or empty.
 
         A run's peak is within a tenth of ``memory`` and ``data``, give or take 10 MB of libraries
-        and of the allocator. With ``checkpointing`` on a CPU it is within a third: activations are
-        few there, and what the allocator keeps of them differs from run to run.
+        and of the allocator. What a CPU's allocator keeps of freed blocks differs from one process
+        to the next, by a twentieth for small networks: two runs differ as much as run and plan.
 
     Source: METHOD section 6 for the step, DESIGN for what a run leaves on disk.
     """
@@ -80,21 +80,23 @@ def plan_run(cohort: Cohort | None, config: PretrainConfig) -> dict[str, Any]:
     batch = min(config.batch_size, scans)
     seconds_start = probe.start()
     once = [probe.views(probe.draw(batch))]
-    with FlopCounterMode(display=False) as counter:
-        probe.micro(once[0], last)
+    first = probe.seconds(lambda: probe.micro(once[0], last))  # takes longer than the later ones
     probe.update()
-    flops = counter.get_total_flops() * micro_steps * config.epochs
     reading = None if cohort is None and not resident else 0.0
     if read is not None:
         reading = probe.seconds(lambda: read.batch(probe.draw(batch)), REPEATS)
     seconds_views = probe.seconds(lambda: probe.views(probe.draw(batch)), REPEATS)
-    seconds_micro = probe.seconds(lambda: probe.micro(once[0], last), REPEATS)
     seconds_update = probe.seconds(probe.update, REPEATS)
+    repeats, seconds_micro = 1, first
+    if first < LONG:
+        repeats = REPEATS
+        seconds_micro = probe.seconds(lambda: probe.micro(once[0], last), REPEATS)
     once.clear()  # a run holds no batch beside the one at work and those made ahead
-    turns = [probe.draw(batch) for _ in range(REPEATS + 2)]
-    made = ahead(probe.views, turns, config.workers)
-    probe.micro(next(made), last)
-    seconds_both = probe.seconds(lambda: probe.micro(next(made), last), REPEATS)  # views meanwhile
+    made = ahead(probe.views, [probe.draw(batch) for _ in range(repeats + 2)], config.workers)
+    if first < LONG:
+        probe.micro(next(made), last)
+    seconds_both = probe.seconds(lambda: probe.micro(next(made), last), repeats)  # views meanwhile
+    seconds_micro = min(seconds_micro, seconds_both)
     list(made)
     probe.update()
     seconds_look = probe.look(last)
@@ -102,6 +104,7 @@ def plan_run(cohort: Cohort | None, config: PretrainConfig) -> dict[str, Any]:
     trained = sum(p.numel() for p in probe.distillation.parameters() if p.requires_grad)
     seconds_save = probe.save(state + 8 * trained)
     peak = memory.peak()
+    flops = probe.operations(last) * scans * config.epochs
 
     per_epoch = micro_steps * seconds_both + len(epoch) * seconds_update
     every = config.monitor.every_epochs

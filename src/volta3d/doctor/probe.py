@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from volta3d.cohort.contract import Contract
 from volta3d.config import PretrainConfig
@@ -35,6 +36,12 @@ from volta3d.views.batch import ViewBatch, make_views
 
 REPEATS = 2  # of what is timed; the fastest counts
 START_AT_ONCE = 8  # scans of one batch of the first look
+FEW = 2  # scans that stand for a batch where only operations or seconds are wanted
+
+
+def few(count: int) -> int:
+    """So many scans of ``count``."""
+    return min(FEW, count)
 
 
 class Pretended(Scans):
@@ -114,7 +121,8 @@ class Probe:
         def begin(part: np.ndarray) -> None:
             self.distillation.start_statistics(Made(self.views, [part]))
 
-        begin(part[:1])  # a device's first products take longer
+        if self.fabric.device.type == "cuda":
+            begin(part[:1])  # a device's first products take longer
         return self.seconds(lambda: begin(part)) * scans / len(part)
 
     def look(self, now: Now) -> float:
@@ -137,10 +145,25 @@ class Probe:
         with self.fabric.autocast(), tempfile.TemporaryDirectory() as folder:
             both = self.seconds(lambda: monitor.measure(self.distillation, now))
             of_views = min(both, self.seconds(similarity))
-            rest = self.seconds(lambda: monitor.gradient_norms(self.distillation, now))
-            rest += self.seconds(lambda: monitor.pictures(self.distillation, Path(folder), 0))
+            rest = self.seconds(lambda: monitor.pictures(self.distillation, Path(folder), 0))
+            held = len(monitor.indices[: min(self.config.batch_size, AT_ONCE)])
+            monitor.indices = monitor.indices[: few(held)]
+            norms = self.seconds(lambda: monitor.gradient_norms(self.distillation, now))
+            rest += norms * held / few(held)
         whole = (both - of_views) / len(part) * watched
         return whole + of_views / len(part) * min(ICC_SCANS, watched) + rest
+
+    def operations(self, now: Now) -> float:
+        """FLOP of a micro-step for each scan, counted on a few scans.
+
+        To be called after the peak memory is read: the counter keeps what a checkpoint lets go.
+        """
+        count = few(min(self.config.batch_size, len(self.scans)))
+        drawn = self.views(self.draw(count))
+        with FlopCounterMode(display=False) as counter:
+            self.micro(drawn, now)
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(counter.get_total_flops()) / count
 
     def save(self, size: int) -> float | None:
         """Seconds of writing a checkpoint of ``size`` bytes to the folder for temporary files.

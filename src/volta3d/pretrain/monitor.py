@@ -157,21 +157,25 @@ class Monitor:
         """The norm of each weighted loss's gradient on the student's encoder, on one batch.
 
         Of ``AT_ONCE`` scans at most: the process that looks holds all of them, while a micro-batch
-        is shared among all processes.
+        is shared among all processes. Each loss has a forward pass of its own, so that a look takes
+        no more memory than a step: a graph that is kept for the next loss keeps all activations,
+        with ``checkpointing`` those made again too.
         """
         part = self.indices[: min(self.config.batch_size, AT_ONCE)]
         views = self.views(part, self.scans.batch(part))
-        losses, _ = distillation(views, now)
         objective = self.config.objective
-        weighted = {
-            "reconstruction": objective.reconstruction * losses.reconstruction,
-            "cls": now.cls_weight * losses.cls,
-            "patch": objective.patch * losses.patch,
+        weights = {
+            "reconstruction": objective.reconstruction,
+            "cls": now.cls_weight,
+            "patch": objective.patch,
         }
         parameters = list(distillation.pair.student.encoder.parameters())
         norms = {}
-        for name, loss in weighted.items():
-            found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        for name, weight in weights.items():
+            losses, _ = distillation(views, now)
+            loss = weight * getattr(losses, name)
+            del losses
+            found = torch.autograd.grad(loss, parameters, allow_unused=True)
             squares = [g.float().square().sum() for g in found if g is not None]
             norms[name] = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
         return norms
