@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from volta3d.config import MaskingConfig, ViewsConfig
+from volta3d.views import batch as batch_module
 from volta3d.views.batch import make_views
 from volta3d.views.key import ViewKey
 from volta3d.views.parameters import view_parameters
@@ -44,6 +45,17 @@ def test_shapes_types_and_range(volumes):
         assert tensor.dtype == torch.float32
         assert not tensor.requires_grad
         assert 0 <= float(tensor.min()) < float(tensor.max()) <= 1
+
+
+def test_views_of_a_batch_at_once_have_the_same_masks(volumes, monkeypatch):
+    """The way of a device that makes all scans' views together, on this one."""
+    alone = made(volumes)
+    monkeypatch.setattr(batch_module, "one_by_one", lambda device: False)
+    monkeypatch.setattr("volta3d.views.parameters.draw_mask", None)  # nothing is painted in turn
+    together = made(volumes)
+    for name in FIELDS:
+        torch.testing.assert_close(getattr(alone, name), getattr(together, name))
+    assert torch.equal(alone.masks, together.masks)
 
 
 def test_no_locals_is_none(volumes):

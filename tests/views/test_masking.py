@@ -6,7 +6,8 @@ import torch
 
 from volta3d.config import MaskingConfig
 from volta3d.randomness import numpy_generator, torch_generator
-from volta3d.views.masking import corrupt, draw_fill, draw_mask
+from volta3d.views import masking as masking_module
+from volta3d.views.masking import corrupt, draw_fill, draw_mask, draw_masks
 
 
 def mask_of(number, size=96, **settings):
@@ -29,6 +30,35 @@ def test_X6_stops_at_the_first_cuboid_that_reaches_the_ratio(settings):
     assert np.array_equal(union(mask.cuboids, 24), mask.voxels)
     wanted = settings.get("ratio", 0.5) * 24**3
     assert mask.voxels.sum() >= wanted > union(mask.cuboids[:-1], 24).sum()
+
+
+@pytest.mark.parametrize(
+    ("size", "settings"),
+    [
+        (24, {}),
+        (24, {"align": 4}),
+        (22, {"align": 4}),
+        (24, {"ratio": 0.01}),
+        (24, {"ratio": 0.97, "max_edge": 0.2}),  # more cuboids than are drawn at first
+        (20, {"max_edge": 0.05}),
+        (48, {}),
+    ],
+)
+@pytest.mark.parametrize("held", [masking_module.PLANES, 1])
+def test_masks_painted_as_matrix_products_are_those_painted_in_turn(
+    size, settings, held, monkeypatch
+):
+    monkeypatch.setattr(masking_module, "PLANES", held)
+    settings = MaskingConfig(**settings)
+    streams = [numpy_generator("mask", number) for number in range(3)]
+    found = draw_masks(streams, size, settings, torch.device("cpu"))
+    wanted = [draw_mask(numpy_generator("mask", n), size, settings) for n in range(3)]
+    assert found.dtype == torch.bool and found.shape == (3, size, size, size)
+    for mask, one in zip(found.numpy(), wanted, strict=True):
+        assert np.array_equal(mask, one.voxels)
+    if settings.ratio > 0.9:
+        first = masking_module.FIRST_CHUNKS * masking_module.CHUNK
+        assert max(len(one.cuboids) for one in wanted) > first
 
 
 def test_X6_expected_facts_voxelwise():

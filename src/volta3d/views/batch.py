@@ -15,7 +15,7 @@ from volta3d.config import MaskingConfig, ViewsConfig
 from volta3d.views.geometry import resample
 from volta3d.views.intensity import Intensity, apply_intensity
 from volta3d.views.key import GLOBALS
-from volta3d.views.masking import corrupt
+from volta3d.views.masking import corrupt, draw_masks
 from volta3d.views.parameters import ViewParameters, view_parameters
 
 
@@ -79,29 +79,36 @@ def make_views(
     if not volumes.is_floating_point():
         raise ValueError(f"volumes are {volumes.dtype}; scale them to floating point first")
     # one scan after the other stays in a CPU's cache; an accelerator wants all of them at once
-    at_once = 1 if volumes.device.type == "cpu" else len(scan_ids)
+    alone = one_by_one(volumes.device)
+    at_once = 1 if alone else len(scan_ids)
     parts = []
     for start in range(0, len(scan_ids), at_once):
         part = slice(start, start + at_once)
         drawn = [
             [
-                view_parameters(s, v, epoch=epoch, seed=seed, views=views, masking=masking)
+                view_parameters(
+                    s, v, epoch=epoch, seed=seed, views=views, masking=masking, mask=alone
+                )
                 for v in range(GLOBALS + views.locals)
             ]
             for s in scan_ids[part]
         ]
         with exact(volumes.device):  # autocast would blur in bfloat16
-            parts.append(_views(volumes[part].float(), drawn, value_range))
+            parts.append(_views(volumes[part].float(), drawn, masking, value_range))
     return parts[0] if len(parts) == 1 else _joined(parts)
 
 
 def _views(
-    volumes: Tensor, drawn: list[list[ViewParameters]], value_range: tuple[float, float] | None
+    volumes: Tensor,
+    drawn: list[list[ViewParameters]],
+    masking: MaskingConfig,
+    value_range: tuple[float, float] | None,
 ) -> ViewBatch:
     levels = _levels(volumes, value_range)
     parameters = [row[:GLOBALS] for row in drawn]
     clean = _cut(volumes, parameters, levels)
-    corrupted, masks = _corrupt(clean, parameters, levels)
+    masks = _masks(_view_major(parameters), masking, clean.device)
+    corrupted = _corrupt(clean, masks, parameters, levels)
     parameters = [row[GLOBALS:] for row in drawn]
     return ViewBatch(
         global_views=clean,
@@ -148,15 +155,26 @@ def _cut(volumes: Tensor, drawn: list[list[ViewParameters]], levels: _Levels) ->
     return torch.minimum(torch.maximum(cut, low), high)
 
 
+def _masks(flat: list[ViewParameters], masking: MaskingConfig, device: torch.device) -> Tensor:
+    """bool [n, 1, S, S, S] on the device, drawn there unless they are drawn already."""
+    ready = [p.mask.voxels for p in flat if p.mask is not None]
+    if ready:
+        return torch.from_numpy(np.stack(ready)).to(device)[:, None]
+    return draw_masks([p.key.numbers("mask") for p in flat], flat[0].size, masking, device)[:, None]
+
+
 def _corrupt(
-    clean: Tensor, drawn: list[list[ViewParameters]], levels: _Levels
-) -> tuple[Tensor, Tensor]:
+    clean: Tensor, masks: Tensor, drawn: list[list[ViewParameters]], levels: _Levels
+) -> Tensor:
     flat = _view_major(drawn)
-    stacked = np.stack([p.mask.voxels for p in flat if p.mask is not None])
-    masks = torch.from_numpy(stacked).to(clean.device)[:, None]
     fills = [p.fill for p in flat if p.fill is not None]
     noise = _generators(flat, "fill noise", clean.device)
-    return corrupt(clean, masks, fills, noise, *levels.repeat(GLOBALS)), masks
+    return corrupt(clean, masks, fills, noise, *levels.repeat(GLOBALS))
+
+
+def one_by_one(device: torch.device) -> bool:
+    """Whether views are made scan by scan: on a CPU, whose cache holds one scan's."""
+    return device.type == "cpu"
 
 
 def _view_major(drawn: list[list[ViewParameters]]) -> list[ViewParameters]:

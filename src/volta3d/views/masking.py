@@ -17,6 +17,10 @@ Fill = Literal["zeros", "noise"]
 
 Corner = tuple[int, int, int]
 
+CHUNK = 64  # cuboids drawn at once
+FIRST_CHUNKS = 7  # a few more than half of a volume takes with edges of up to .3
+PLANES = 2**27  # numbers held at once where masks are painted as matrix products
+
 
 @dataclass(frozen=True)
 class Mask:
@@ -37,16 +41,11 @@ def draw_mask(generator: np.random.Generator, size: int, masking: MaskingConfig)
     Edge per axis U{a … ⌊max_edge·S⌋} rounded to the nearest multiple of a (never below a), corner
     uniform over the multiples of a in the view, clipped at the border [I GMML, MC-SSL].
     """
-    step = masking.align
-    largest = max(int(masking.max_edge * size), step)
-    corners = -(-size // step)
     target = masking.ratio * size**3
     voxels = np.zeros((size, size, size), dtype=bool)
     cuboids: list[tuple[Corner, Corner]] = []
     while True:
-        edge = (generator.integers(step, largest + 1, size=(64, 3)) + step // 2) // step * step
-        start = generator.integers(0, corners, size=(64, 3)) * step
-        stop = np.minimum(start + edge, size)
+        start, stop = _chunk(generator, size, masking)
         drawn = [
             (tuple(low), tuple(high))
             for low, high in zip(start.tolist(), stop.tolist(), strict=True)
@@ -58,6 +57,81 @@ def draw_mask(generator: np.random.Generator, size: int, masking: MaskingConfig)
             cuboids += _until(before, drawn, target)
             return Mask(tuple(cuboids), before)
         cuboids += drawn
+
+
+def _chunk(
+    generator: np.random.Generator, size: int, masking: MaskingConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """The next cuboids: first and past-the-last voxels, [CHUNK, 3] each."""
+    step, shape = masking.align, (CHUNK, 3)
+    largest = max(int(masking.max_edge * size), step)
+    edge = (generator.integers(step, largest + 1, size=shape) + step // 2) // step * step
+    start = generator.integers(0, -(-size // step), size=shape) * step
+    return start, np.minimum(start + edge, size)
+
+
+def draw_masks(
+    generators: Sequence[np.random.Generator],
+    size: int,
+    masking: MaskingConfig,
+    device: torch.device,
+) -> Tensor:
+    """The voxels of several views' masks, painted on the device: those of :func:`draw_mask`.
+
+    A cuboid is the product of three intervals, so that a sum over cuboids is a matrix product
+    [S, K] x [K, S²], positive where a voxel is covered, also when it is rounded to bf16. How many
+    of the K are used is found by bisection, for all views at once.
+
+    Args:
+        generators: one of each view, as :func:`draw_mask` takes it.
+
+    Returns:
+        bool [n, S, S, S], True = replaced.
+    """
+    target, count = masking.ratio * size**3, len(generators)
+    drawn = np.empty((2, count, 0, 3), dtype=np.int64)
+    chunks = FIRST_CHUNKS
+    while True:
+        more = [[_chunk(one, size, masking) for _ in range(chunks)] for one in generators]
+        rows = np.array(more).transpose(2, 0, 1, 3, 4).reshape(2, count, -1, 3)
+        drawn = np.concatenate([drawn, rows], axis=2)
+        cuboids = drawn.shape[2]
+        at_once = max(1, PLANES // (cuboids * size**2))
+        parts = [
+            _painted(torch.from_numpy(drawn[:, i : i + at_once]).to(device), size, target)
+            for i in range(0, count, at_once)
+        ]
+        masks = torch.cat(parts)
+        if bool((masks.flatten(1).sum(1) >= target).all()):
+            return masks
+        chunks = cuboids // CHUNK  # twice as many in all
+
+
+def _painted(drawn: Tensor, size: int, target: float) -> Tensor:
+    """bool [n, S, S, S] of the first cuboids that reach the target, or of all when none do.
+
+    Args:
+        drawn: first and past-the-last voxels, [2, n, K, 3].
+    """
+    _, count, cuboids, _ = drawn.shape
+    position = torch.arange(size, device=drawn.device)
+    start, stop = drawn[..., None]
+    inside = ((position >= start) & (position < stop)).bfloat16()  # [n, K, 3, S]
+    planes = (inside[:, :, 1, :, None] * inside[:, :, 2, None, :]).flatten(2)
+    lines = inside[:, :, 0].transpose(1, 2)
+    order = torch.arange(cuboids, device=drawn.device)
+
+    def union(used: Tensor) -> Tensor:
+        return torch.bmm(lines * (order < used[:, None])[:, None], planes) > 0
+
+    low = torch.zeros(count, dtype=torch.int64, device=drawn.device)  # too few
+    high = torch.full_like(low, cuboids)
+    for _ in range(cuboids.bit_length()):
+        middle = (low + high) // 2
+        reached = union(middle).sum((1, 2)) >= target
+        low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
+    painted: Tensor = union(high).unflatten(2, (size, size))
+    return painted
 
 
 def _until(

@@ -21,7 +21,7 @@ class ViewParameters:
         geometry: where it lies.
         intensity: what is done to its grey values.
         fill: what replaces its masked voxels; None for locals, which are not masked.
-        mask: its GMML mask; None for locals.
+        mask: its GMML mask; None for locals, and where it is drawn elsewhere.
     """
 
     key: ViewKey
@@ -40,11 +40,13 @@ def view_parameters(
     seed: int,
     views: ViewsConfig,
     masking: MaskingConfig,
+    mask: bool = True,
 ) -> ViewParameters:
     """Draw one view: a pure function of its arguments (METHOD sections 2 and 3).
 
     Args:
         view: 0 and 1 are the globals, 2 and above the locals.
+        mask: whether a global's mask is drawn here; a device draws those of many views at once.
     """
     key = ViewKey(seed, epoch, scan_id, view)
     is_global = view < GLOBALS
@@ -62,5 +64,5 @@ def view_parameters(
         geometry=draw_geometry(key.numbers("geometry"), views, scale),
         intensity=intensity,
         fill=draw_fill(key.numbers("fill"), masking) if is_global else None,
-        mask=draw_mask(key.numbers("mask"), size, masking) if is_global else None,
+        mask=draw_mask(key.numbers("mask"), size, masking) if is_global and mask else None,
     )
