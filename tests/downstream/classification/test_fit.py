@@ -118,14 +118,29 @@ def test_what_the_frozen_part_makes_is_kept_on_disk_and_read_back(
     assert again is not None and torch.equal(again, made)
 
 
-def test_stored_stems_give_the_same_fit(signal_cohort: Cohort, arm: Contestant) -> None:
-    config = config_of("blocks=1")
+@pytest.mark.parametrize("augmented", [False, True])
+def test_stored_stems_give_the_same_fit(
+    signal_cohort: Cohort, arm: Contestant, augmented: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With augmentation they serve inner validation and test."""
+    config = config_of("blocks=1", f"augment.enabled={str(augmented).lower()}")
     plain = learner(signal_cohort, arm, config)
     told = plain.learn(question())
     kept = learner(signal_cohort, arm, config)
-    kept.stored = stemmed(kept.cubes, kept.network.stem, np.arange(30), None)
+    stem, seen = kept.network.stem, []
+    kept.stored = stemmed(kept.cubes, stem, np.arange(30), None)
+
+    def watched(cubes: torch.Tensor) -> torch.Tensor:
+        seen.append(len(cubes))
+        made: torch.Tensor = stem(cubes)
+        return made
+
+    monkeypatch.setattr(kept.network, "stem", watched)
+    found = kept.learn(question())
     # batches of other sizes may round differently
-    assert np.abs(kept.learn(question()).test - told.test).max() < 1e-3
+    assert np.abs(found.test - told.test).max() < 1e-3
+    assert np.abs(found.inner - told.inner).max() < 1e-3
+    assert sum(seen) == (config.epochs * len(PARTS[0]) if augmented else 0)
 
 
 def test_L2_what_pretraining_saw_of_the_cohort_is_said(

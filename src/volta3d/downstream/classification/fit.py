@@ -32,8 +32,8 @@ class Learner:
         network: freshly built; trained in place.
         cubes: the scans.
         rows: [n] the cohort's index of each labelled scan.
-        stored: what the network's stem makes of each labelled scan [n, ...]; None: computed as
-            needed.
+        stored: what the network's stem makes of each labelled scan [n, ...], for all that is not
+            augmented; None: computed as needed.
         config: of the run.
         standardised: whether the head scales each feature by its spread over the training part.
         bf16: whether the network computes in bf16.
@@ -173,10 +173,10 @@ class Learner:
 
     def _stem(self, positions: np.ndarray, epoch: int | None) -> Tensor:
         """What the stem makes of some labelled scans, augmented in a training epoch."""
-        if self.stored is not None:
+        varied = epoch is not None and self.config.augment.enabled
+        if self.stored is not None and not varied:
             return self.stored[torch.from_numpy(positions).to(self.device)]
         rows = self.rows[positions]
-        varied = epoch is not None and self.config.augment.enabled
         cubes = self.cubes.varied(rows, epoch or 0) if varied else self.cubes.plain(rows)
         with self._autocast():
             return self.network.stem(cubes)

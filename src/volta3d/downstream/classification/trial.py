@@ -153,7 +153,7 @@ class Worker:
         network = arm.network(self.config, self.outputs, question.seed).to(self.device)
         cubes = self.cubes(arm, trial.seed)
         if arm.kind == "linear":
-            features = self._stem(arm, network, cubes, always=True)
+            features = self._stem(arm, network, cubes)
             assert features is not None
             told = LinearLearner(features.cpu().numpy(), balanced=balanced).learn(question)
             kept = {k: v for k, v in network.state_dict().items() if not k.startswith("head.")}
@@ -186,12 +186,8 @@ class Worker:
         varied = derived_seed(self.config.seed, "classify views", seed)
         return Cubes(self._scans[arm.downsample], arm.image_size, self.config.augment, varied)
 
-    def _stem(
-        self, arm: Contestant, network: Any, cubes: Cubes, *, always: bool = False
-    ) -> Tensor | None:
-        """What the network's frozen part makes of the labelled scans; None with augmentation."""
-        if self.config.augment.enabled and not always:
-            return None
+    def _stem(self, arm: Contestant, network: Any, cubes: Cubes) -> Tensor | None:
+        """What the network's frozen part makes of the labelled scans, nothing augmented."""
 
         def stem(volumes: Tensor) -> Tensor:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
