@@ -45,15 +45,17 @@ def cohort_of(folder: Path, count: int) -> Cohort:
     return write_cohort(folder, Contract(size=EDGE, synthetic=True), cubes, people)
 
 
-def per_scan(scans: Scans) -> float:
-    """CPU seconds of reading one scan in random order, the median of a few batches."""
-    rng, taken = np.random.default_rng(0), []
+def per_scan(cohorts: dict[str, Scans]) -> dict[str, float]:
+    """CPU seconds of reading one scan in random order, the median of a few batches, in turn."""
+    rng = np.random.default_rng(0)
+    taken: dict[str, list[float]] = {name: [] for name in cohorts}
     for _ in range(SAMPLES):
-        chosen = rng.integers(0, len(scans), BATCH)
-        started = time.process_time()
-        scans.batch(chosen)
-        taken.append((time.process_time() - started) / BATCH)
-    return float(np.median(taken))
+        for name, scans in cohorts.items():
+            chosen = rng.integers(0, len(scans), BATCH)
+            started = time.process_time()
+            scans.batch(chosen)
+            taken[name].append((time.process_time() - started) / BATCH)
+    return {name: float(np.median(seconds)) for name, seconds in taken.items()}
 
 
 def by_tokens(edges: list[int], repeats: int) -> dict[str, dict[str, float]]:
@@ -126,7 +128,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         cohorts = {count: cohort_of(Path(temporary) / str(count), count) for count in counts}
         scans = {
-            keep: {str(n): per_scan(Scans([c], keep=keep)) for n, c in cohorts.items()}
+            keep: per_scan({str(n): Scans([c], keep=keep) for n, c in cohorts.items()})
             for keep in ("resident", "stream")
         }
         tokens = by_tokens([1, 2] if arguments.tiny else [3, 6, 8, 10], 1 if arguments.tiny else 5)
