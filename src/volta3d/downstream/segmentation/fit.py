@@ -19,9 +19,9 @@ from volta3d.downstream.segmentation.checkpoint import Kept, load_kept, save_kep
 from volta3d.downstream.segmentation.crops import cut, draw_crop
 from volta3d.downstream.segmentation.labelled import LabelledScans
 from volta3d.downstream.segmentation.memory_layout import fast_layout
-from volta3d.downstream.segmentation.networks import parameter_groups, train_encoder
 from volta3d.downstream.segmentation.sliding import black_of, probabilities
 from volta3d.downstream.segmentation.structures import pairs
+from volta3d.downstream.segmentation.tuning import parameter_groups, train_encoder
 from volta3d.errors import Diverged
 from volta3d.pretrain.log import MetricsLog
 from volta3d.randomness import numpy_generator

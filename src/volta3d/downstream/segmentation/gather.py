@@ -14,7 +14,7 @@ from volta3d.downstream.segmentation.job import WEIGHTS, Job
 from volta3d.downstream.segmentation.labelled import LabelledScans
 from volta3d.downstream.segmentation.labelmap_files import describe
 from volta3d.downstream.segmentation.model import save_segment_model
-from volta3d.downstream.segmentation.networks import Starts
+from volta3d.downstream.segmentation.starts import Starts
 from volta3d.files import write_text
 from volta3d.ledger import Ledger
 from volta3d.pretrain.log import read_metrics

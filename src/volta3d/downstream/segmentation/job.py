@@ -18,9 +18,10 @@ from volta3d.downstream.segmentation.fit import Fit, Task
 from volta3d.downstream.segmentation.labelled import LabelledScans
 from volta3d.downstream.segmentation.labelmap_files import volumes_of, write_labelmap
 from volta3d.downstream.segmentation.native import largest_components, to_native
-from volta3d.downstream.segmentation.networks import Starts, sound_bf16
+from volta3d.downstream.segmentation.networks import sound_bf16
 from volta3d.downstream.segmentation.reference import References
 from volta3d.downstream.segmentation.sliding import flip_passes
+from volta3d.downstream.segmentation.starts import Starts
 from volta3d.files import atomic_file, content_hash
 
 WEIGHTS = "weights.safetensors"

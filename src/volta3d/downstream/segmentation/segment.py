@@ -18,9 +18,9 @@ from volta3d.downstream.folds import Splits, hold_out, k_fold, read_splits
 from volta3d.downstream.segmentation.gather import gather
 from volta3d.downstream.segmentation.job import Job, Surgeon
 from volta3d.downstream.segmentation.labelled import LabelledScans
-from volta3d.downstream.segmentation.networks import HOWS, WORDS, Starts
 from volta3d.downstream.segmentation.reference import References
 from volta3d.downstream.segmentation.sides import check_flips
+from volta3d.downstream.segmentation.starts import HOWS, WORDS, Starts
 from volta3d.errors import CheckpointError, UsageError
 from volta3d.files import require_writable, write_text
 from volta3d.ledger import Ledger
