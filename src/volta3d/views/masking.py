@@ -39,7 +39,8 @@ def draw_mask(generator: np.random.Generator, size: int, masking: MaskingConfig)
     """Add random cuboids until their union holds at least ``ratio`` of the S³ voxels.
 
     Edge per axis U{a … ⌊max_edge·S⌋} rounded to the nearest multiple of a (never below a), corner
-    uniform over the multiples of a in the view, clipped at the border [I GMML, MC-SSL].
+    uniform over the multiples of a in (-edge, S), clipped at both borders [I GMML, MC-SSL]: every
+    voxel lies in as many cuboids of an edge as any other, and is masked about as often.
     """
     target = masking.ratio * size**3
     voxels = np.zeros((size, size, size), dtype=bool)
@@ -66,8 +67,8 @@ def _chunk(
     step, shape = masking.align, (CHUNK, 3)
     largest = max(int(masking.max_edge * size), step)
     edge = (generator.integers(step, largest + 1, size=shape) + step // 2) // step * step
-    start = generator.integers(0, -(-size // step), size=shape) * step
-    return start, np.minimum(start + edge, size)
+    start = generator.integers(1 - edge // step, -(-size // step), size=shape) * step
+    return np.maximum(start, 0), np.minimum(start + edge, size)
 
 
 def draw_masks(
