@@ -26,12 +26,12 @@ from volta3d.cli import app
 from volta3d.cohort.store import Cohort
 from volta3d.config import load_classify, load_pretrain, load_segment, load_study
 from volta3d.downstream.classification.fitted import load_fitted
-from volta3d.downstream.embed import read_features
-from volta3d.downstream.encoder import load_encoder
-from volta3d.downstream.inspect import inspect
 from volta3d.downstream.segmentation.model import load_segment_model
+from volta3d.encoder.embed import read_features
+from volta3d.encoder.load import load_encoder
 from volta3d.errors import VoltaError
 from volta3d.evaluate.evaluate import evaluate
+from volta3d.inspection.inspect import inspect
 from volta3d.phantom import generate
 from volta3d.prepare.assemble import read_records
 from volta3d.prepare.findings import Refused

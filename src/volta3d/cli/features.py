@@ -26,7 +26,7 @@ def embed(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Scans to a table of features, one row a scan."""
-    from volta3d.downstream.embed import embed as run
+    from volta3d.encoder.embed import embed as run
 
     given = data if len(data) > 1 else data[0]
     with Steps("embed", "scans") as steps:

@@ -73,8 +73,8 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
     """What is this, and is it sound?"""
-    from volta3d.downstream.inspect import inspect as run
-    from volta3d.downstream.inspect import render
+    from volta3d.inspection.inspect import inspect as run
+    from volta3d.inspection.inspect import render
 
     found = run(path)
     say(json.dumps(found, indent=2, default=str) if as_json else render(found))

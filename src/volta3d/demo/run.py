@@ -16,7 +16,7 @@ import torch
 from volta3d.config import PrepareConfig, load_pretrain
 from volta3d.demo.tasks import COLUMNS, OUTLINED, compare, outline
 from volta3d.demo.text import LIMITS, probe_lines, scores, task_lines
-from volta3d.downstream.embed import embed
+from volta3d.encoder.embed import embed
 from volta3d.evaluate.probes import probe
 from volta3d.files import read_json
 from volta3d.phantom import generate

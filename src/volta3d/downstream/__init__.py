@@ -1,1 +1,1 @@
-"""What is done with a pretrained encoder: load it, embed scans, look into artefacts."""
+"""What is fitted on top of encoders: classification and segmentation."""

@@ -16,8 +16,8 @@ import pandas as pd
 
 from volta3d.cohort.store import Cohort
 from volta3d.cohort.subjects import subjects_of
-from volta3d.downstream.embed import Progress, embed, features_of
-from volta3d.downstream.encoder import load_encoder, random_encoder
+from volta3d.encoder.embed import Progress, embed, features_of
+from volta3d.encoder.load import load_encoder, random_encoder
 from volta3d.errors import UsageError
 from volta3d.evaluate.predictors import PROBES, Predictor
 from volta3d.evaluate.scores import (

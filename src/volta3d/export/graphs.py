@@ -16,8 +16,8 @@ from torch.nn.functional import avg_pool3d
 from volta3d.cohort.contract import Contract
 from volta3d.downstream.classification.classifier import Classifier
 from volta3d.downstream.classification.fitted import FittedModel, load_fitted, read_model_config
-from volta3d.downstream.encoder import LoadedEncoder, load_encoder
 from volta3d.downstream.segmentation.memory_layout import plain_layout
+from volta3d.encoder.load import LoadedEncoder, load_encoder
 from volta3d.errors import EncoderError, VoltaError
 from volta3d.files import read_json
 from volta3d.pretrain.encoder import CONFIG

@@ -61,7 +61,7 @@ in them.
     volta3d embed ENCODER COHORT --out features.parquet
     volta3d probe ENCODER COHORT --target age
 
-    from volta3d.downstream.encoder import load_encoder
+    from volta3d.encoder.load import load_encoder
     # volumes: prepared cubes [batch, 1, {size}, {size}, {size}]
     features = load_encoder("ENCODER").features(volumes)
     features["token"], features["mean"], features["patches"]

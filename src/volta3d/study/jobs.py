@@ -132,7 +132,7 @@ def _phantoms(name: str, entry: CohortEntry, place: Place) -> Path:
 
 def make_encoder(name: str, place: Place) -> Record:
     """Pretrain, or look at the folder given."""
-    from volta3d.downstream.encoder import load_encoder
+    from volta3d.encoder.load import load_encoder
     from volta3d.pretrain.loop import pretrain
 
     found: list[str] = []
@@ -154,7 +154,7 @@ def make_encoder(name: str, place: Place) -> Record:
 
 def make_features(name: str, place: Place) -> Record:
     """Embed the encoder's first cohort and probe the features."""
-    from volta3d.downstream.embed import embed
+    from volta3d.encoder.embed import embed
     from volta3d.evaluate.probes import probe
 
     cohort = place.cohort(place.config.cohorts_of(name)[0])

@@ -17,7 +17,7 @@ from volta3d.downstream.classification.classifier import (
     parameter_counts,
 )
 from volta3d.downstream.classification.swin import SIZES, SwinClassifier
-from volta3d.downstream.encoder import load_encoder, random_encoder
+from volta3d.encoder.load import load_encoder, random_encoder
 
 MODEL = ModelConfig(patch_size=4, width=16, depth=3, heads=2, mlp=32, summariser_heads=2)
 

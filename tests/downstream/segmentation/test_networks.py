@@ -15,13 +15,13 @@ from torch.nn.functional import avg_pool3d
 from volta3d.cohort.contract import Contract
 from volta3d.config import load_segment
 from volta3d.downstream.arms import Arm, parse_arms
-from volta3d.downstream.encoder import load_encoder
 from volta3d.downstream.segmentation.memory_layout import LayoutNorm, fast_layout
 from volta3d.downstream.segmentation.networks import Architecture, empty, sound_bf16
 from volta3d.downstream.segmentation.pretrained import fill, folding
 from volta3d.downstream.segmentation.starts import HOWS, WORDS, Starts
 from volta3d.downstream.segmentation.tuning import parameter_groups, train_encoder
 from volta3d.downstream.segmentation.unetr import Unetr, coarser
+from volta3d.encoder.load import load_encoder
 from volta3d.errors import EncoderError, UsageError
 from volta3d.model.vit import Encoder
 

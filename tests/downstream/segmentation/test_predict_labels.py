@@ -22,7 +22,7 @@ from volta3d.downstream.segmentation.labelmap_files import VOLUMES, described
 from volta3d.downstream.segmentation.model import load_segment_model
 from volta3d.downstream.segmentation.predict_labels import Options, Way, predict_labels
 from volta3d.downstream.segmentation.segment import segment
-from volta3d.downstream.weights import read_tensors
+from volta3d.encoder.weights import read_tensors
 from volta3d.errors import CohortError, EncoderError, UsageError, VoltaError
 from volta3d.prepare import prepare
 

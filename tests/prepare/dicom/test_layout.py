@@ -145,7 +145,7 @@ def test_embedding_prepares_dicom_as_a_cohort_would(tmp_path: Path, dicom: Modul
     from types import SimpleNamespace
 
     from volta3d.cohort.contract import Contract
-    from volta3d.downstream.source import Source
+    from volta3d.encoder.source import Source
 
     root = dicom.write(tmp_path / "in", dicom.slices())
     prepare([root], tmp_path / "c", config=SMALL)

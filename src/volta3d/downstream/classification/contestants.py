@@ -12,7 +12,7 @@ from volta3d.cohort.store import Cohort
 from volta3d.config import ClassifyConfig, ModelConfig, build, load_pretrain
 from volta3d.downstream.arms import ENCODER, Arm, parse_arms
 from volta3d.downstream.classification.classifier import Classifier, VitClassifier, fresh_vit
-from volta3d.downstream.encoder import LoadedEncoder, check_contract, load_encoder
+from volta3d.encoder.load import LoadedEncoder, check_contract, load_encoder
 from volta3d.errors import CohortError, UsageError
 from volta3d.randomness import derived_seed
 

@@ -20,7 +20,7 @@ from volta3d.cohort.contract import Contract
 from volta3d.config import ModelConfig, build
 from volta3d.downstream.classification.classifier import Classifier, VitClassifier, fresh_vit
 from volta3d.downstream.classification.linear import Line
-from volta3d.downstream.weights import LARGEST, check_sha256, read_tensors
+from volta3d.encoder.weights import LARGEST, check_sha256, read_tensors
 from volta3d.errors import ConfigError, EncoderError, VoltaError
 from volta3d.files import atomic_folder, read_json, sha256, write_json, write_text
 from volta3d.pretrain.encoder import CARD, CONFIG, WEIGHTS

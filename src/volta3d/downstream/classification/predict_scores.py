@@ -14,9 +14,9 @@ from volta3d import __version__
 from volta3d.cohort.participants import QUARANTINE_COLUMNS, write_table
 from volta3d.downstream.classification.fitted import FILES, FittedModel, file_hash, load_fitted
 from volta3d.downstream.classification.predictions import TOLD, TOLD_ABOUT, score_columns
-from volta3d.downstream.embed import _device
 from volta3d.downstream.predict import PredictResult, Progress
-from volta3d.downstream.source import Source
+from volta3d.encoder.embed import _device
+from volta3d.encoder.source import Source
 from volta3d.files import require_writable, sha256, write_json
 
 REFUSED = "refused.tsv"

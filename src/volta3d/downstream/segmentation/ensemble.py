@@ -14,7 +14,7 @@ from volta3d.downstream.segmentation.job import WEIGHTS
 from volta3d.downstream.segmentation.memory_layout import fast_layout
 from volta3d.downstream.segmentation.model import SegmentModel, architecture_of, load_segment_model
 from volta3d.downstream.segmentation.networks import empty
-from volta3d.downstream.weights import read_tensors
+from volta3d.encoder.weights import read_tensors
 from volta3d.errors import EncoderError
 from volta3d.files import content_hash, sha256
 

@@ -20,7 +20,7 @@ from volta3d.downstream.segmentation.memory_layout import fast_layout
 from volta3d.downstream.segmentation.networks import Architecture, empty
 from volta3d.downstream.segmentation.sliding import black_of, flip_passes, probabilities
 from volta3d.downstream.segmentation.structures import Structure, pairs
-from volta3d.downstream.weights import LARGEST, check_sha256, read_tensors
+from volta3d.encoder.weights import LARGEST, check_sha256, read_tensors
 from volta3d.errors import ConfigError, EncoderError
 from volta3d.files import atomic_folder, sha256, write_json, write_text
 from volta3d.pretrain.encoder import CARD, CONFIG, WEIGHTS

@@ -12,9 +12,7 @@ import numpy as np
 from volta3d.cohort.arrays import decode, encode
 from volta3d.cohort.store import CONTRACT
 from volta3d.downstream.arms import is_arm
-from volta3d.downstream.embed import _device
 from volta3d.downstream.predict import PredictResult, Progress
-from volta3d.downstream.raw_scans import NO_SOURCE, find_scans, nothing_found
 from volta3d.downstream.segmentation.ensemble import load_ensemble
 from volta3d.downstream.segmentation.labelmap_files import (
     VOLUMES,
@@ -25,6 +23,8 @@ from volta3d.downstream.segmentation.labelmap_files import (
 from volta3d.downstream.segmentation.model import FLIPS, SegmentModel, load_segment_model
 from volta3d.downstream.segmentation.native import Grid, largest_components, to_native
 from volta3d.downstream.segmentation.predictions import REFUSED, Predictions
+from volta3d.encoder.embed import _device
+from volta3d.encoder.raw_scans import NO_SOURCE, find_scans, nothing_found
 from volta3d.errors import UsageError, VoltaError
 from volta3d.files import atomic_file, require_writable
 from volta3d.prepare.findings import Finding, Refused

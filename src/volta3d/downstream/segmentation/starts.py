@@ -11,10 +11,10 @@ from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort
 from volta3d.config import SegmentConfig, UnetConfig, load_pretrain
 from volta3d.downstream.arms import ENCODER, Arm
-from volta3d.downstream.encoder import LoadedEncoder, load_encoder
 from volta3d.downstream.segmentation.networks import Architecture, empty
 from volta3d.downstream.segmentation.pretrained import LoadReport, check_grey, fill, folding
 from volta3d.downstream.segmentation.unetr import Unetr
+from volta3d.encoder.load import LoadedEncoder, load_encoder
 from volta3d.errors import UsageError
 
 WORDS = ("scratch", "unet")

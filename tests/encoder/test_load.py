@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort
 from volta3d.config import PretrainConfig
-from volta3d.downstream.encoder import (
+from volta3d.encoder.load import (
     check_contract,
     load_encoder,
     random_encoder,

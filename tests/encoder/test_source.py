@@ -11,7 +11,7 @@ import pytest
 
 from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import CONTRACT, Cohort
-from volta3d.downstream.source import Source
+from volta3d.encoder.source import Source
 from volta3d.errors import CohortError, UsageError
 
 

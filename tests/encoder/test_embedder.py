@@ -25,8 +25,8 @@ from sklearn.preprocessing import StandardScaler
 
 import volta3d
 from volta3d.cohort.store import Cohort
-from volta3d.downstream.embed import embed, features_of
-from volta3d.downstream.embedder import Embedder
+from volta3d.encoder.embed import embed, features_of
+from volta3d.encoder.embedder import Embedder
 from volta3d.errors import EncoderError, UsageError, VoltaError
 
 

@@ -14,9 +14,9 @@ import yaml
 
 from volta3d.cohort.store import CONTRACT, QUARANTINE, Cohort
 from volta3d.config import PretrainConfig, build
-from volta3d.downstream import inspect_task
-from volta3d.downstream.encoder import load_encoder
+from volta3d.encoder.load import load_encoder
 from volta3d.errors import VoltaError
+from volta3d.inspection import task
 from volta3d.prepare.checks import voxel_sizes
 from volta3d.prepare.dicom import any_dicom
 from volta3d.prepare.findings import Refused
@@ -70,8 +70,8 @@ def _kind(path: Path) -> tuple[str, Callable[[Path], Examination]]:
     if path.is_file():
         if is_nifti(path):
             return "scan", _scan
-        if path.suffix == ".parquet" and inspect_task.is_predictions(path):
-            return "predictions", inspect_task.predictions
+        if path.suffix == ".parquet" and task.is_predictions(path):
+            return "predictions", task.predictions
         if path.suffix == ".parquet":
             return "features", _features
         if any_dicom(path):
@@ -86,12 +86,12 @@ def _kind(path: Path) -> tuple[str, Callable[[Path], Examination]]:
         return "cohort", _cohort
     if {"state.json", "optimizer.safetensors"} & named:
         return "checkpoint", _checkpoint
-    if CONFIG in named and inspect_task.is_model(path):
-        return "model", inspect_task.model
+    if CONFIG in named and task.is_model(path):
+        return "model", task.model
     if {CONFIG, WEIGHTS} & named:
         return "encoder", _encoder
-    if "config.yaml" in named and inspect_task.is_task_run(path):
-        return "task run", inspect_task.task_run
+    if "config.yaml" in named and task.is_task_run(path):
+        return "task run", task.task_run
     if {"metrics.jsonl", "config.yaml", "checkpoints"} & named:
         return "run", _run
     return "scans", _scans

@@ -14,10 +14,10 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from volta3d.downstream.embed import _device
-from volta3d.downstream.encoder import LoadedEncoder, load_encoder
-from volta3d.downstream.samples import is_missing, samples
-from volta3d.downstream.source import Source
+from volta3d.encoder.embed import _device
+from volta3d.encoder.load import LoadedEncoder, load_encoder
+from volta3d.encoder.samples import is_missing, samples
+from volta3d.encoder.source import Source
 from volta3d.errors import CohortError, EncoderError, UsageError, VoltaError
 
 KINDS = ("token", "mean", "concat", "regions")

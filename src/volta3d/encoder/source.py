@@ -13,8 +13,8 @@ import pandas as pd
 from volta3d.cohort.arrays import decode, encode
 from volta3d.cohort.participants import COLUMNS, complete
 from volta3d.cohort.store import CONTRACT, Cohort
-from volta3d.downstream.encoder import HasContract, check_contract
-from volta3d.downstream.raw_scans import NO_SOURCE, find_scans, no_source, nothing_found
+from volta3d.encoder.load import HasContract, check_contract
+from volta3d.encoder.raw_scans import NO_SOURCE, find_scans, no_source, nothing_found
 from volta3d.errors import CohortError, UsageError, VoltaError
 from volta3d.prepare.extras import require_extras
 from volta3d.prepare.findings import Finding, Refused

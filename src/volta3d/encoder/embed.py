@@ -14,8 +14,8 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import torch
 
 from volta3d import __version__
-from volta3d.downstream.encoder import LoadedEncoder, load_encoder
-from volta3d.downstream.source import Source
+from volta3d.encoder.load import LoadedEncoder, load_encoder
+from volta3d.encoder.source import Source
 from volta3d.errors import UsageError, VoltaError
 from volta3d.files import atomic_file, require_writable
 

@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 
-from volta3d.downstream import raw_scans
-from volta3d.downstream.raw_scans import find_scans, nothing_found
+from volta3d.encoder import raw_scans
+from volta3d.encoder.raw_scans import find_scans, nothing_found
 from volta3d.errors import CohortError
 from volta3d.prepare.layouts import discover
 from volta3d.prepare.scan import Discovery

@@ -13,10 +13,10 @@ import zarr
 from volta3d.cohort.store import Cohort
 from volta3d.config import PretrainConfig, build, load_classify
 from volta3d.downstream.classification.classify import classify
-from volta3d.downstream.embed import embed
-from volta3d.downstream.encoder import load_encoder
-from volta3d.downstream.inspect import inspect, render
+from volta3d.encoder.embed import embed
+from volta3d.encoder.load import load_encoder
 from volta3d.errors import VoltaError
+from volta3d.inspection.inspect import inspect, render
 from volta3d.pretrain.loop import pretrain
 
 

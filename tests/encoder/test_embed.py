@@ -15,8 +15,8 @@ import torch
 
 from volta3d.cohort.participants import COLUMNS
 from volta3d.cohort.store import Cohort
-from volta3d.downstream.embed import embed, features_of, read_features
-from volta3d.downstream.encoder import load_encoder, random_encoder
+from volta3d.encoder.embed import embed, features_of, read_features
+from volta3d.encoder.load import load_encoder, random_encoder
 from volta3d.errors import EncoderError, UsageError, VoltaError
 
 

@@ -1,0 +1,1 @@
+"""Encoders in use: load, import, and turn scans into features."""

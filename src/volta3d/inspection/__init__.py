@@ -1,0 +1,1 @@
+"""What is this file or folder, and is it sound?"""
