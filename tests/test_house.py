@@ -22,8 +22,9 @@ from volta3d.config import (
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "volta3d"
 ROOMS = [
     "errors", "files", "artefacts", "randomness", "config", "progress", "ledger", "phantom",
-    "cohort", "prepare", "views", "model", "objective", "pretrain", "doctor", "encoder",
-    "downstream", "inspection", "evaluate", "export", "report", "study", "demo", "cli", "__main__",
+    "cohort", "prepare", "views", "model", "objective", "statistics", "pretrain", "doctor",
+    "encoder", "downstream", "inspection", "evaluate", "export", "report", "study", "demo", "cli",
+    "__main__",
 ]  # fmt: skip
 # the two halves of the artefact: prepare fills the store that cohort defines
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from volta3d.evaluate.predictors import PROBES, Predictor
 from volta3d.evaluate.probes import Question, answer, out_of_fold
-from volta3d.pretrain.quickprobe import subject_folds
+from volta3d.statistics.subject_folds import subject_folds
 
 BOTH = pytest.mark.parametrize("predictor", PROBES.values(), ids=PROBES)
 Data = tuple[np.ndarray, np.ndarray, np.ndarray]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from volta3d.pretrain.quickprobe import (
-    Target,
     auroc,
     auroc_within,
     correlation_within,
@@ -16,8 +15,9 @@ from volta3d.pretrain.quickprobe import (
     ridge_predictions,
     score_within,
     standardise,
-    subject_folds,
 )
+from volta3d.statistics.subject_folds import subject_folds
+from volta3d.statistics.targets import Target
 
 
 def test_X16_auroc_against_counting_pairs_with_ties() -> None:

@@ -14,7 +14,8 @@ from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from volta3d.pretrain.quickprobe import ridge_predictions, standardise, subject_folds
+from volta3d.pretrain.quickprobe import ridge_predictions, standardise
+from volta3d.statistics.subject_folds import subject_folds
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # inverse penalties; features have variance 1
 INNER_FOLDS = 3

@@ -31,7 +31,8 @@ from volta3d.evaluate.scores import (
     resample_subjects,
 )
 from volta3d.files import write_json
-from volta3d.pretrain.quickprobe import FOLDS, MIN_SCANS, REPEATS, Target, subject_folds
+from volta3d.statistics.subject_folds import FOLDS, REPEATS, subject_folds
+from volta3d.statistics.targets import MIN_SCANS, Target
 
 RESAMPLES = 2000
 DEFAULT_TARGETS = ("sex", "age", "diagnosis", "site", "dataset")

@@ -10,9 +10,9 @@ import yaml
 
 from volta3d.downstream.classification.fitted import load_fitted, read_model_config
 from volta3d.downstream.classification.predictions import METADATA, PREDICTIONS, read_predictions
-from volta3d.downstream.folds import read_splits
 from volta3d.errors import VoltaError
 from volta3d.ledger import Ledger
+from volta3d.statistics.folds import read_splits
 
 COMMANDS = ("classify", "segment")
 Problem = dict[str, str]

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from volta3d.pretrain.quickprobe import (
-    MIN_SCANS,
-    Target,
     auroc,
     correlation,
     standardise,
 )
+from volta3d.statistics.targets import MIN_SCANS, Target
 
 
 def quick_knn(features: np.ndarray, target: Any, groups: Any) -> dict[str, float]:

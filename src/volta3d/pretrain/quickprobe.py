@@ -10,92 +10,15 @@ Shape legend: n scans, d feature dimensions, C classes (or 1 for a continuous ta
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
-from volta3d.randomness import numpy_generator
+from volta3d.statistics.subject_folds import FOLDS, REPEATS, subject_folds
+from volta3d.statistics.targets import Target
 
-FOLDS = 5
-REPEATS = 3
-MIN_SCANS = 10
 PENALTIES = 10.0 ** np.arange(-2, 6)  # in units of the number of scans: features have variance 1
-
-
-@dataclass(frozen=True)
-class Target:
-    """A column of participants.tsv as numbers.
-
-    Args:
-        known: bool [n], where there is a value.
-        values: float64 [known]: the value, or the index of the class.
-        classes: names of the classes in sorted order; empty for a continuous target.
-    """
-
-    known: np.ndarray
-    values: np.ndarray
-    classes: tuple[str, ...]
-
-    @classmethod
-    def read(cls, column: Any) -> Target:
-        """Text is a class, numbers are continuous; numbers with two values are classes too.
-
-        Text that holds more than ten different numbers is continuous as well.
-        """
-        given = np.asarray(column, dtype=object)
-        known = np.array([not (v is None or v != v or str(v).strip() == "") for v in given], bool)
-        values = given[known]
-        text = any(isinstance(v, str) for v in values)
-        try:
-            numbers = values.astype(np.float64)
-        except (TypeError, ValueError):
-            numbers = np.empty(0)
-        if len(numbers) == len(values) and len(set(values)) > (10 if text else 2):
-            finite = np.isfinite(numbers)
-            known[known] = finite
-            return cls(known, numbers[finite], ())
-        names = [str(v).strip() for v in values]
-        classes = tuple(sorted(set(names)))
-        return cls(known, np.array([classes.index(v) for v in names], np.float64), classes)
-
-    @property
-    def usable(self) -> bool:
-        """Whether there is something to predict."""
-        return len(self.values) >= MIN_SCANS and len(np.unique(self.values)) > 1
-
-
-def subject_folds(
-    values: np.ndarray, groups: np.ndarray, *, folds: int, seed: int, categorical: bool
-) -> np.ndarray:
-    """Stratified folds [n] in which all scans of a subject lie together.
-
-    Subjects are put in order of their class, or of their mean value, and dealt to the folds;
-    subjects of one class are dealt in random order.
-
-    Args:
-        values: [n] classes or numbers.
-        groups: [n] the subject of each scan.
-        folds: how many are wanted; no more than there are subjects are made.
-        seed: of the dealing.
-        categorical: whether ``values`` are classes.
-    """
-    rng = numpy_generator(seed, "folds")
-    subjects, member = np.unique(np.asarray(groups).astype(str), return_inverse=True)
-    key = np.bincount(member, weights=values) / np.bincount(member)
-    if categorical:  # a subject whose class changes counts with its lowest one
-        key = np.array([values[member == s].min() for s in range(len(subjects))])
-    folds = max(2, min(folds, len(subjects)))
-    order = np.lexsort((rng.permutation(len(subjects)), key))
-    dealt = np.empty(len(subjects), np.int64)
-    for start in range(0, len(order), folds):
-        block = order[start : start + folds]
-        # within a class the order is random already, and a fixed cycle spreads a rare class best
-        cycle = np.arange(folds) if categorical else rng.permutation(folds)
-        dealt[block] = cycle[: len(block)]
-    assigned: np.ndarray = dealt[member]
-    return assigned
 
 
 def standardise(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

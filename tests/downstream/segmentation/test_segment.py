@@ -22,7 +22,6 @@ from safetensors.torch import load_file
 from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort, write_cohort
 from volta3d.config import PrepareConfig, SegmentConfig, load_segment
-from volta3d.downstream.folds import read_splits
 from volta3d.downstream.predict import predict
 from volta3d.downstream.segmentation import job as segment_job
 from volta3d.downstream.segmentation.model import _card, load_segment_model
@@ -32,6 +31,7 @@ from volta3d.evaluate.segmentation.score import evaluate_segmentation
 from volta3d.files import content_hash
 from volta3d.prepare import prepare
 from volta3d.pretrain.log import read_metrics
+from volta3d.statistics.folds import read_splits
 
 EDGE = 16
 TINY = [

@@ -12,11 +12,11 @@ from volta3d.downstream.classification.contestants import resolve, unused_volume
 from volta3d.downstream.classification.folder import CONFIG, describe, gather
 from volta3d.downstream.classification.labels import Labelled, read_labels
 from volta3d.downstream.classification.trial import Trial, Worker
-from volta3d.downstream.folds import FINAL, Splits, k_fold
 from volta3d.encoder.embed import _device
 from volta3d.errors import UsageError
 from volta3d.ledger import Ledger
 from volta3d.pretrain.precision import uses_bf16
+from volta3d.statistics.folds import FINAL, Splits, k_fold
 
 Progress = Callable[[int, int, str], None]
 

@@ -17,7 +17,7 @@ from volta3d.downstream.classification.label_table import no_row_matches, own_ta
 from volta3d.errors import UsageError, nearest
 from volta3d.files import content_hash
 from volta3d.prepare.tables import MISSING
-from volta3d.pretrain.quickprobe import Target
+from volta3d.statistics.targets import Target
 
 CONTROLS = ("cn", "hc", "nc", "control", "controls", "healthy", "normal", "no", "0", "false")
 MOST_CLASSES = 50

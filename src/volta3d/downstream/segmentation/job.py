@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 
 from volta3d.config import SegmentConfig
 from volta3d.downstream.arms import Arm
-from volta3d.downstream.folds import Splits
 from volta3d.downstream.segmentation.checkpoint import drop_kept
 from volta3d.downstream.segmentation.fit import Fit, Task
 from volta3d.downstream.segmentation.labelled import LabelledScans
@@ -23,6 +22,7 @@ from volta3d.downstream.segmentation.reference import References
 from volta3d.downstream.segmentation.sliding import flip_passes
 from volta3d.downstream.segmentation.starts import Starts
 from volta3d.files import atomic_file, content_hash
+from volta3d.statistics.folds import Splits
 
 WEIGHTS = "weights.safetensors"
 LATER = {"absent": "refuse"}  # settings younger than some checkpoints: what those were made with

@@ -13,7 +13,6 @@ from volta3d import __version__
 from volta3d.cohort.store import Cohort
 from volta3d.config import SegmentConfig, parse_yaml, read_yaml
 from volta3d.downstream.arms import SAW, Arm, changed_arms, parse_arms
-from volta3d.downstream.folds import Splits, hold_out, k_fold, read_splits
 from volta3d.downstream.segmentation.gather import gather
 from volta3d.downstream.segmentation.job import Job, Surgeon
 from volta3d.downstream.segmentation.labelled import LabelledScans
@@ -25,6 +24,7 @@ from volta3d.errors import CheckpointError, UsageError
 from volta3d.files import require_writable, write_text
 from volta3d.ledger import Ledger
 from volta3d.pretrain.precision import uses_bf16
+from volta3d.statistics.folds import Splits, hold_out, k_fold, read_splits
 
 Progress = Callable[[int, int, str], None]
 CONFIG, FOLDS, REFUSED = "config.yaml", "folds.json", "refused.tsv"

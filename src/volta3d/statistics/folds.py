@@ -19,8 +19,8 @@ import numpy as np
 
 from volta3d.errors import UsageError, VoltaError
 from volta3d.files import content_hash, read_json, write_json
-from volta3d.pretrain.quickprobe import subject_folds
 from volta3d.randomness import numpy_generator
+from volta3d.statistics.subject_folds import subject_folds
 
 FORMAT = 1
 NEVER = -1  # the fold of a subject that is never tested

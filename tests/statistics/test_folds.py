@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volta3d.downstream.folds import FINAL, NEVER, hold_out, k_fold, read_splits
 from volta3d.errors import UsageError, VoltaError
+from volta3d.statistics.folds import FINAL, NEVER, hold_out, k_fold, read_splits
 
 SEX = {f"sub-{i:02d}": float(i % 3 == 0) for i in range(60)}  # 20 of one class, 40 of the other
 

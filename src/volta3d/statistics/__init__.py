@@ -1,0 +1,1 @@
+"""Folds, scores, linear models, neighbours, intervals and tests: each once, for all rooms."""
