@@ -20,19 +20,21 @@ from volta3d.encoder.embed import Progress, embed, features_of
 from volta3d.encoder.load import load_encoder, random_encoder
 from volta3d.errors import UsageError
 from volta3d.evaluate.predictors import PROBES, Predictor
-from volta3d.evaluate.scores import (
-    CATEGORICAL,
-    CONTINUOUS,
-    Drawn,
+from volta3d.files import write_json
+from volta3d.statistics.intervals import interval, resample_subjects
+from volta3d.statistics.scores import (
     Predictions,
     Score,
     averaged,
-    interval,
-    resample_subjects,
+    balanced_accuracy,
+    correlation,
+    mean_absolute_error,
+    r_squared,
+    within_fold_auroc,
 )
-from volta3d.files import write_json
 from volta3d.statistics.subject_folds import FOLDS, REPEATS, subject_folds
 from volta3d.statistics.targets import MIN_SCANS, Target
+from volta3d.statistics.weighted import Drawn
 
 RESAMPLES = 2000
 DEFAULT_TARGETS = ("sex", "age", "diagnosis", "site", "dataset")
@@ -40,6 +42,11 @@ ORIGINS = ("site", "dataset")  # what features should rather not tell
 VOLUMES = ["foreground_mm3", "brain_mm3"]
 VOLUME_ONLY = "volume only"
 POOLINGS = ("token", "mean", "regions")
+CATEGORICAL: dict[str, Score] = {
+    "AUROC": within_fold_auroc,
+    "balanced accuracy": balanced_accuracy,
+}
+CONTINUOUS: dict[str, Score] = {"r": correlation, "R2": r_squared, "MAE": mean_absolute_error}
 
 
 @dataclass(frozen=True)

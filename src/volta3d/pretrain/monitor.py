@@ -24,8 +24,7 @@ from volta3d.objective.diagnostics import (
 )
 from volta3d.objective.schedules import Now
 from volta3d.pretrain.data import Scans
-from volta3d.pretrain.quickknn import knn_within, quick_knn
-from volta3d.pretrain.quickprobe import quick_probe
+from volta3d.pretrain.quick_probes import knn_within, quick_knn, quick_probe
 from volta3d.pretrain.step import SelfDistillation
 from volta3d.views.batch import ViewBatch, make_views
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from volta3d.downstream.classification.linear import Line, LinearLearner
+from volta3d.downstream.classification.linear import LinearLearner
 from volta3d.downstream.classification.told import Question, class_weights
+from volta3d.statistics.linear_models import LinearModel
 
 RNG = np.random.default_rng(0)
 
@@ -37,8 +38,8 @@ def test_it_is_scikit_learn_s_logistic_regression(classes: int, width: int) -> N
     wanted = reference.predict_proba((x[q.test] - mean) / deviation)
     # two solvers' stopping points: probabilities agree to three digits
     assert np.abs(told.test - wanted).max() < 5e-3
-    line = Line(told.tensors["linear.weight"].numpy(), told.tensors["linear.bias"].numpy())
-    assert np.allclose(line.tell(x[q.test], classes), told.test)
+    line = LinearModel(told.tensors["linear.weight"].numpy(), told.tensors["linear.bias"].numpy())
+    assert np.allclose(line.predict(x[q.test], classes), told.test)
     assert np.allclose(told.test.sum(1), 1)
 
 

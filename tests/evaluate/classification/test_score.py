@@ -17,7 +17,6 @@ from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_s
 
 from volta3d.downstream.classification.predictions import PREDICTIONS, write_predictions
 from volta3d.errors import UsageError, VoltaError
-from volta3d.evaluate.classification.measures import Reported, calibration_curve, calibration_error
 from volta3d.evaluate.classification.text import render
 from volta3d.evaluate.evaluate import evaluate
 from volta3d.files import sha256
@@ -95,32 +94,6 @@ def test_X15_every_metric_against_its_definition(tmp_path: Path) -> None:
     for name, value in expected.items():
         assert by["a", name]["score"] == pytest.approx(value, abs=1e-9), name
         assert by["a", name]["low"] <= value <= by["a", name]["high"]
-
-
-def test_calibration_against_a_loop() -> None:
-    rng = np.random.default_rng(0)
-    p = rng.random(200)
-    truth = (rng.random(200) < p**2) * 1.0
-    nothing = np.full(200, np.nan)
-    tested = Reported(truth, np.stack([1 - p, p], 1), np.zeros(200, int), nothing, nothing)
-    error = 0.0
-    for b in range(10):
-        inside = [i for i in range(200) if b / 10 <= p[i] < (b + 1) / 10]
-        if inside:
-            gap = abs(sum(truth[i] for i in inside) - sum(p[i] for i in inside))
-            error += gap / 200
-    assert calibration_error(tested, np.ones((1, 200)))[0] == pytest.approx(error)
-    curve = calibration_curve(tested)
-    assert sum(c["n"] for c in curve) == 200 and curve[9]["predicted"] > 0.9
-    weights = np.ones((1, 200))
-    weights[0, :50] = 2  # a scan drawn twice counts twice
-    twice = np.concatenate([np.arange(200), np.arange(50)])
-    again = Reported(
-        truth[twice], tested.scores[twice], np.zeros(250, int), nothing[twice], nothing[twice]
-    )
-    assert calibration_error(tested, weights)[0] == pytest.approx(
-        calibration_error(again, np.ones((1, 250)))[0]
-    )
 
 
 def test_T6_a_fold_with_one_class_has_no_auroc(tmp_path: Path) -> None:

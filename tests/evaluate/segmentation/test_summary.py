@@ -12,9 +12,9 @@ from scipy.stats import wilcoxon
 
 from volta3d.evaluate.segmentation.summary import ALL, ranked_cases, read_cases, summarise
 from volta3d.evaluate.segmentation.text import render
-from volta3d.evaluate.statistics import holm
 from volta3d.report.tables_tasks import segmentation_table
 from volta3d.report.task_run import TaskRun
+from volta3d.statistics.holm import holm
 
 
 def row(arm: str, case: str, dice: float, **more: Any) -> dict[str, Any]:

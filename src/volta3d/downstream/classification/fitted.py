@@ -19,12 +19,12 @@ from volta3d import __version__
 from volta3d.cohort.contract import Contract
 from volta3d.config import ModelConfig, build
 from volta3d.downstream.classification.classifier import Classifier, VitClassifier, fresh_vit
-from volta3d.downstream.classification.linear import Line
 from volta3d.encoder.weights import LARGEST, check_sha256, read_tensors
 from volta3d.errors import ConfigError, EncoderError, VoltaError
 from volta3d.files import atomic_folder, read_json, sha256, write_json, write_text
 from volta3d.pretrain.encoder import CARD, CONFIG, WEIGHTS
 from volta3d.pretrain.monitor import whole
+from volta3d.statistics.linear_models import LinearModel
 
 FORMAT = 1
 KINDS = ("classification", "regression", "segmentation")
@@ -48,7 +48,7 @@ class FittedModel:
     config: dict[str, Any]
     contract: Contract
     network: Classifier | None
-    line: Line | None
+    line: LinearModel | None
     path: Path
 
     @property
@@ -72,14 +72,14 @@ class FittedModel:
         classes, architecture = len(self.labels), self.config["architecture"]
         if self.network is None:
             assert self.line is not None and volumes is not None
-            return self.line.tell(np.log(volumes), classes)
+            return self.line.predict(np.log(volumes), classes)
         device = self.network.head.linear.weight.device
         cubes = cubes.to(device, torch.float32)
         if architecture["downsample"] > 1:
             cubes = avg_pool3d(cubes, architecture["downsample"])
         cubes = whole(cubes, architecture["image_size"])
         if self.line is not None:
-            return self.line.tell(self.network.stem(cubes).double().cpu().numpy(), classes)
+            return self.line.predict(self.network.stem(cubes).double().cpu().numpy(), classes)
         logits = self.network(cubes).double()
         if classes:
             return np.asarray(logits.softmax(1).cpu().numpy())
@@ -197,12 +197,12 @@ def load_fitted(path: Path | str, device: torch.device | str = "cpu") -> FittedM
 
 def _built(
     architecture: dict[str, Any], content: dict[str, Any], tensors: dict[str, Tensor]
-) -> tuple[Classifier | None, Line | None]:
+) -> tuple[Classifier | None, LinearModel | None]:
     kind, outputs = architecture["type"], max(1, len(content["labels"]))
     line = None
     if kind in ("linear", "volume"):
         weight, bias = tensors.pop("linear.weight"), tensors.pop("linear.bias")
-        line = Line(weight.double().numpy(), bias.double().numpy())
+        line = LinearModel(weight.double().numpy(), bias.double().numpy())
         if line.bias.shape != (outputs,) or line.weight.shape[0] != outputs:
             raise ValueError("the linear model has another number of outputs")
     network: Classifier | None = None

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +26,21 @@ from volta3d.downstream.classification.predictions import (
     score_columns,
 )
 from volta3d.errors import VoltaError
-from volta3d.evaluate.classification.delong import delong_in_folds, delong_test
-from volta3d.evaluate.classification.measures import (
-    Measure,
-    Reported,
-    calibration_curve,
-    fold_auroc,
-    measures_of,
-)
-from volta3d.evaluate.scores import Drawn, mean_absolute_error
-from volta3d.evaluate.statistics import (
-    bootstrap_p,
-    holm,
-    interval,
-    per_subject,
-    resample_subjects,
-    signed_rank,
-)
+from volta3d.evaluate.classification.measures import measures_of
 from volta3d.files import sha256, write_json
+from volta3d.statistics.calibration import calibration_curve
+from volta3d.statistics.delong import delong_in_folds, delong_test
+from volta3d.statistics.holm import holm
+from volta3d.statistics.intervals import bootstrap_p, interval, per_subject, resample_subjects
+from volta3d.statistics.scores import (
+    Predictions,
+    Score,
+    fold_auroc,
+    mean_absolute_error,
+    score_once,
+)
+from volta3d.statistics.weighted import Drawn
+from volta3d.statistics.wilcoxon import signed_rank
 
 FORMAT = 1
 METRICS = "metrics.json"
@@ -58,15 +55,15 @@ class Answers:
     Args:
         arm, fraction: which.
         subjects: [n] whose scans they are.
-        seeds: one ``Reported`` each, all on the same scans in the same order.
+        seeds: one ``Predictions`` each, all on the same scans in the same order.
     """
 
     arm: str
     fraction: float
     subjects: np.ndarray
-    seeds: tuple[Reported, ...]
+    seeds: tuple[Predictions, ...]
 
-    def drawn(self, measure: Measure) -> Drawn:
+    def drawn(self, measure: Score) -> Drawn:
         """A measure, averaged over seeds, as a function of weights."""
         return lambda weights: np.asarray(
             np.mean([measure(tested, weights) for tested in self.seeds], axis=0)
@@ -127,7 +124,7 @@ def evaluate_predictions(
         found["calibration"] = [
             {
                 **{"arm": a.arm, "fraction": a.fraction, **origin},
-                "curve": calibration_curve(_stacked(a)),
+                "curve": [asdict(b) for b in calibration_curve(_stacked(a))],
             }
             for a in answers
         ]
@@ -166,7 +163,7 @@ def collect(table: pd.DataFrame, labels: Sequence[str]) -> list[Answers]:
     return found
 
 
-def _tested(rows: pd.DataFrame, labels: Sequence[str]) -> Reported:
+def _tested(rows: pd.DataFrame, labels: Sequence[str]) -> Predictions:
     scores = rows[score_columns(labels)].to_numpy(np.float64)
     if labels:
         place = {label: i for i, label in enumerate(labels)}
@@ -181,7 +178,7 @@ def _tested(rows: pd.DataFrame, labels: Sequence[str]) -> Reported:
             scores = np.concatenate([1 - scores, scores], axis=1)
     else:
         values = rows["target"].to_numpy(np.float64)
-    return Reported(
+    return Predictions(
         values=values,
         scores=scores,
         folds=rows["fold"].to_numpy(np.int64),
@@ -211,7 +208,7 @@ def measure_answer(
                 "folds": folds,
                 "fold_sd": float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan,
                 "folds_undefined": len(folds) - len(defined),
-                "seeds": [float(measure(t, np.ones((1, len(t.values))))[0]) for t in answer.seeds],
+                "seeds": [score_once(measure, t) for t in answer.seeds],
                 "scans": len(answer.subjects),
                 "subjects": len(np.unique(answer.subjects)),
             }
@@ -219,10 +216,9 @@ def measure_answer(
     return rows
 
 
-def _in_fold(answer: Answers, measure: Measure, number: int) -> float:
+def _in_fold(answer: Answers, measure: Score, number: int) -> float:
     """A measure within one fold, averaged over seeds; NaN where undefined."""
-    parts = [t.fold(number) for t in answer.seeds]
-    return float(np.mean([measure(p, np.ones((1, len(p.values))))[0] for p in parts]))
+    return float(np.mean([score_once(measure, t.fold(number)) for t in answer.seeds]))
 
 
 def compare(
@@ -241,7 +237,7 @@ def compare(
 def _pair(a: Answers, b: Answers, labels: Sequence[str], weights: np.ndarray) -> dict[str, Any]:
     row: dict[str, Any] = {"fraction": a.fraction, "first": a.arm, "second": b.arm}
     if not labels:
-        measure: Measure = lambda t, w: mean_absolute_error(t.as_predictions(), w)  # noqa: E731
+        measure: Score = mean_absolute_error
         errors = [
             per_subject(x.subjects, np.mean([_error(t) for t in x.seeds], axis=0)) for x in (a, b)
         ]
@@ -283,15 +279,15 @@ def _ranked(a: Answers, b: Answers) -> dict[str, Any]:
     return found | {"metric": "AUROC", "test": test, "z": z, "p": p}
 
 
-def _error(tested: Reported) -> np.ndarray:
+def _error(tested: Predictions) -> np.ndarray:
     error: np.ndarray = np.abs(tested.values - tested.scores[:, 0])
     return error
 
 
-def _stacked(answer: Answers) -> Reported:
+def _stacked(answer: Answers) -> Predictions:
     """All seeds below each other, for the calibration curve."""
-    names = Reported.__dataclass_fields__
-    return Reported(*(np.concatenate([getattr(t, n) for t in answer.seeds]) for n in names))
+    names = Predictions.__dataclass_fields__
+    return Predictions(*(np.concatenate([getattr(t, n) for t in answer.seeds]) for n in names))
 
 
 def _plain(value: Any) -> Any:

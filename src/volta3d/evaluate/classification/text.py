@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from volta3d.evaluate.statistics import p_text
+from volta3d.evaluate.text_table import aligned, number, p_text
 
 SHOWN = {
     "classification": (
@@ -47,10 +47,10 @@ def render(metrics: Mapping[str, Any]) -> str:
             [
                 arm,
                 f"{fraction:g}",
-                _number(first["score"]),
-                f"{_number(first['low'])} to {_number(first['high'])}",
-                _number(first["fold_sd"]),
-                *(_number(own[m]["score"]) for m in present[1:]),
+                number(first["score"]),
+                f"{number(first['low'])} to {number(first['high'])}",
+                number(first["fold_sd"]),
+                *(number(own[m]["score"]) for m in present[1:]),
             ]
         )
     folds = metrics["folds"]
@@ -58,7 +58,7 @@ def render(metrics: Mapping[str, Any]) -> str:
     what = f"{metrics['target']}, {metrics['subjects']} subjects, {way}"
     if metrics.get("positive"):
         what += f", positive: {metrics['positive']}"
-    text = [what + (", SYNTHETIC scans" if metrics.get("synthetic") else ""), *_aligned(lines)]
+    text = [what + (", SYNTHETIC scans" if metrics.get("synthetic") else ""), *aligned(lines)]
     undefined = sum(r["folds_undefined"] for r in rows if r["metric"] == main)
     if undefined:
         text.append(f"{main} is undefined in {undefined} folds: they lack a class")
@@ -109,15 +109,15 @@ def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
         [
             f"{c['fraction']:g}",
             f"{c['first']} - {c['second']}",
-            _number(c["difference"], signed=True),
-            f"{_number(c['low'], signed=True)} to {_number(c['high'], signed=True)}",
+            number(c["difference"], signed=True),
+            f"{number(c['low'], signed=True)} to {number(c['high'], signed=True)}",
             p_text(c["p"]),
             p_text(c["p_holm"]),
             *(_pooled(c["pooled"]) if pooled else []),
         ]
         for c in comparisons
     ]
-    return ["", f"{comparisons[0]['metric']}, {tests_of(comparisons)}", *_aligned(lines)]
+    return ["", f"{comparisons[0]['metric']}, {tests_of(comparisons)}", *aligned(lines)]
 
 
 def tests_of(comparisons: Sequence[Mapping[str, Any]]) -> str:
@@ -126,17 +126,4 @@ def tests_of(comparisons: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _pooled(found: Mapping[str, Any]) -> list[str]:
-    return [_number(found["difference"], signed=True), p_text(found["p"])]
-
-
-def _number(value: float | None, *, signed: bool = False) -> str:
-    if value is None:
-        return "undefined"
-    return f"{value:+.3f}" if signed else f"{value:.3f}"
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return [
-        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines
-    ]
+    return [number(found["difference"], signed=True), p_text(found["p"])]

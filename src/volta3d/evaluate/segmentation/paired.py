@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from volta3d.evaluate.statistics import holm, interval, resample_subjects, signed_rank
+from volta3d.statistics.holm import holm
+from volta3d.statistics.intervals import interval, resample_subjects
+from volta3d.statistics.weighted import mean_of
+from volta3d.statistics.wilcoxon import signed_rank
 
 TESTED = ("dice", "hd95_mm")
 RESAMPLES = 2000
@@ -61,21 +64,6 @@ def differences(cases: pd.DataFrame, metric: str, first: str, second: str) -> pd
     between = (one[metric] - other[metric]).astype(np.float64).round(DIGITS)
     between = between[np.isfinite(between)]
     return pd.DataFrame({"subject": one["subject"].reindex(between.index), "difference": between})
-
-
-def mean_of(values: np.ndarray) -> Any:
-    """The mean of the values that are known, as a function of bootstrap weights [R, n]."""
-    known = np.isfinite(values)
-    filled = np.where(known, values, 0.0)
-
-    def drawn(weights: np.ndarray) -> np.ndarray:
-        count = weights @ known.astype(np.float64)
-        mean: np.ndarray = np.where(
-            count > 0, (weights @ filled) / np.where(count > 0, count, 1), np.nan
-        )
-        return mean
-
-    return drawn
 
 
 def _of_metric(cases: pd.DataFrame, metric: str, seed: int) -> Iterable[dict[str, Any]]:

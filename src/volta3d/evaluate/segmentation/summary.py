@@ -14,14 +14,16 @@ import numpy as np
 import pandas as pd
 
 from volta3d.errors import VoltaError
-from volta3d.evaluate.segmentation.paired import RESAMPLES, mean_of, paired_tests, structure_tests
-from volta3d.evaluate.statistics import interval, resample_subjects
+from volta3d.evaluate.segmentation.paired import RESAMPLES, paired_tests, structure_tests
+from volta3d.statistics.intervals import interval, resample_subjects
+from volta3d.statistics.weighted import Drawn, mean_of, pearson
 
 CASES = "cases.tsv"
 ALL = "mean of structures"
 SCORES = ("dice", "hd95_mm", "msd_mm")
 VOLUMES = ("reference_mm3", "mm3", "error_mm3", "absolute_error_percent")
 MEANS = ("dice", "hd95_mm", "msd_mm", "error_mm3", "absolute_error_percent")
+FEWEST_VOLUMES = 3  # for a correlation
 NAMES = ("arm", "case", "subject", "structure")  # columns that are text, whatever they look like
 
 
@@ -155,24 +157,11 @@ def _named(values: tuple[float, float, float]) -> dict[str, Any]:
     return dict(zip(("mean", "low", "high"), values, strict=True))
 
 
-def _correlation_of(x: np.ndarray, y: np.ndarray) -> Any:
-    """Pearson's r of volumes, for many weights at once; NaN where one of them is constant."""
-    x = x - x.mean() if len(x) else x
-    y = y - y.mean() if len(y) else y
-
-    def drawn(weights: np.ndarray) -> np.ndarray:
-        if len(x) < 3:
-            return np.full(len(weights), np.nan)
-        n = np.maximum(weights.sum(1), 1e-9)
-        mean_x, mean_y = weights @ x / n, weights @ y / n
-        cross = weights @ (x * y) / n - mean_x * mean_y
-        var_x, var_y = weights @ x**2 / n - mean_x**2, weights @ y**2 / n - mean_y**2
-        defined = (var_x > 1e-9 * (x**2).mean()) & (var_y > 1e-9 * (y**2).mean())
-        root = np.sqrt(np.where(defined, var_x * var_y, 1.0))
-        r: np.ndarray = np.where(defined, cross / root, np.nan)
-        return r
-
-    return drawn
+def _correlation_of(x: np.ndarray, y: np.ndarray) -> Drawn:
+    """Pearson's r of volumes; NaN for fewer than three."""
+    if len(x) < FEWEST_VOLUMES:
+        return lambda weights: np.full(len(weights), np.nan)
+    return lambda weights: pearson(x, y, weights)
 
 
 def ranked_cases(cases: pd.DataFrame, arms: Sequence[str]) -> list[str]:

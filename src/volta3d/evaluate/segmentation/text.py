@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from volta3d.evaluate.segmentation.summary import ALL
-from volta3d.evaluate.statistics import p_text
+from volta3d.evaluate.text_table import aligned, number, p_text
 
 Rows = list[list[str]]
 
@@ -20,14 +20,14 @@ def render(summary: Mapping[str, Any]) -> str:
     if repeated:
         told = ", ".join(f"{arm}: {n}" for arm, n in repeated.items())
         text.append(f"Repetitions, averaged case by case: {told}")
-    text += _aligned(_scores(summary["results"]))
+    text += aligned(_scores(summary["results"]))
     text += _unscored(summary["results"])
     if summary["tests"]:
         text += ["", "Paired by subject, 95 % interval; Wilcoxon's signed-rank test, Holm over all"]
-        text += _aligned(_tests(summary["tests"]))
+        text += aligned(_tests(summary["tests"]))
     if summary.get("structure_tests"):
         text += ["", "The same for each structure, Holm over all rows of a metric"]
-        text += _aligned(_structure_tests(summary["structure_tests"]))
+        text += aligned(_structure_tests(summary["structure_tests"]))
     return "\n".join(text + _notes(summary))
 
 
@@ -44,12 +44,12 @@ def _scores(results: Mapping[str, Any]) -> Rows:
                 [
                     arm,
                     name,
-                    _number(m["dice"]["mean"]),
-                    f"{_number(m['dice']['low'])} to {_number(m['dice']['high'])}",
-                    _number(m["hd95_mm"]["mean"], 2),
-                    _number(m["msd_mm"]["mean"], 2),
-                    f"{_number(m['error_mm3']['mean'], 0)} mm3",
-                    _number(m["volume_r"]["mean"], 2),
+                    number(m["dice"]["mean"]),
+                    f"{number(m['dice']['low'])} to {number(m['dice']['high'])}",
+                    number(m["hd95_mm"]["mean"], 2),
+                    number(m["msd_mm"]["mean"], 2),
+                    f"{number(m['error_mm3']['mean'], 0)} mm3",
+                    number(m["volume_r"]["mean"], 2),
                     *(str(m.get(count, 0)) for count in counts),
                     str(m["cases"]),
                     *([str(m["dice"].get("n", "undefined"))] if gaps else []),
@@ -83,7 +83,7 @@ def _tests(tests: Sequence[Mapping[str, Any]]) -> Rows:
         [
             t["metric"],
             f"{t['first']} - {t['second']}",
-            *(_number(t[k], signed=True) for k in ("difference", "low", "high")),
+            *(number(t[k], signed=True) for k in ("difference", "low", "high")),
             str(t["n"]),
             p_text(t["p"]),
             p_text(t["p_holm"]),
@@ -106,8 +106,8 @@ def _structure_tests(tests: Sequence[Mapping[str, Any]]) -> Rows:
         cells = [structure, pair]
         for metric in names:
             t = own[metric]
-            low, high = (_number(t[k], signed=True) for k in ("low", "high"))
-            cells += [_number(t["difference"], signed=True), f"{low} to {high}"]
+            low, high = (number(t[k], signed=True) for k in ("low", "high"))
+            cells += [number(t["difference"], signed=True), f"{low} to {high}"]
             cells += [p_text(t["p"]), p_text(t["p_holm"])]
         lines.append(cells)
     return lines
@@ -124,16 +124,3 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
         what = f"{first['arm']}, {first['case']}: {first['what']}"
         text.append(f"{len(problems)} label maps could not be scored, the first: {what}")
     return text
-
-
-def _number(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
-    if value is None or value != value:
-        return "undefined"
-    return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return [
-        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines
-    ]

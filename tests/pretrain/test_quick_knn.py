@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from volta3d.pretrain.quickknn import knn_within, quick_knn
+from volta3d.pretrain.quick_probes import knn_within, quick_knn
 
 
 def told_by_a_loop(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> np.ndarray:

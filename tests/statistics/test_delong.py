@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from volta3d.evaluate.classification.delong import delong, delong_in_folds, delong_test
+from volta3d.statistics.delong import delong, delong_in_folds, delong_test
 
 
 def psi(x: float, y: float) -> float:
