@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volta3d.errors import UsageError, VoltaError
-from volta3d.statistics.folds import FINAL, NEVER, hold_out, k_fold, read_splits
+from volta3d.statistics.folds import hold_out, k_fold, leave_one_out_folds
+from volta3d.statistics.splits import FINAL, NEVER, read_splits
 
 SEX = {f"sub-{i:02d}": float(i % 3 == 0) for i in range(60)}  # 20 of one class, 40 of the other
 
@@ -136,3 +137,41 @@ def test_any_fraction_leaves_both_classes_to_train_on(
     values = {f"a{i}": 1.0 for i in range(ones)} | {f"b{i}": 0.0 for i in range(zeros)}
     part = k_fold(values, folds=2, seed=0, categorical=True).part(fold, fraction=fraction)
     assert {values[s] for s in part.train} == {0.0, 1.0}
+
+
+SITES = [(s, "abc"[i % 7 % 3]) for i, s in enumerate(SEX)]
+
+
+def by_site(levels: list[tuple[str, str]]):  # type: ignore[no-untyped-def]
+    return leave_one_out_folds(
+        SEX, levels, column="site", seed=0, categorical=True, about={"target": "sex"}
+    )
+
+
+def test_L1_each_site_is_tested_by_models_that_saw_nobody_of_it(tmp_path: Path) -> None:
+    found = by_site([*SITES, *SITES[:5], ("stranger", "elsewhere")])
+    assert found.folds == 3 and found.about["levels"] == ["a", "b", "c"]
+    for fold, name in enumerate("abc"):
+        part = found.part(fold)
+        assert set(part.test) == {s for s, site in SITES if site == name}
+        assert set(part.train) | set(part.inner) == {s for s, site in SITES if site != name}
+        assert {SEX[s] for s in part.inner} == {0.0, 1.0}
+    found.write(tmp_path / "folds.json")
+    assert read_splits(tmp_path / "folds.json").content() == found.content()
+
+
+@pytest.mark.parametrize(
+    ("levels", "what"),
+    [
+        ([*SITES, ("sub-00", "b")], "sub-00 has scans of site 'a' and of 'b', and"),
+        (SITES[1:], "site of 1 subjects is not known, the first is sub-00"),
+        ([(s, " ") for s, _ in SITES], "site of 60 subjects is not known"),
+        ([(s, "a") for s, _ in SITES], "at least two values of it, and all subjects have 'a'"),
+        ([(s, "a" if SEX[s] else "b") for s in SEX], "only in site 'b': a model fitted on the oth"),
+    ],
+)
+def test_T10_sites_that_cannot_be_left_out_are_one_paragraph(
+    levels: list[tuple[str, str]], what: str
+) -> None:
+    with pytest.raises(UsageError, match=what):
+        by_site(levels)

@@ -12,7 +12,7 @@ from volta3d.downstream.classification.fitted import load_fitted, read_model_con
 from volta3d.downstream.classification.predictions import METADATA, PREDICTIONS, read_predictions
 from volta3d.errors import VoltaError
 from volta3d.ledger import Ledger
-from volta3d.statistics.folds import read_splits
+from volta3d.statistics.splits import read_splits
 
 COMMANDS = ("classify", "segment")
 Problem = dict[str, str]

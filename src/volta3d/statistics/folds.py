@@ -1,162 +1,19 @@
-"""Which subject is tested where: splits as data, stratified, hashed, shared by all arms.
-
-Every subject is tested in one fold (or, for a hold-out, some in fold 0 and the others never). The
-training part of a fold is put into one order per seed, in which every beginning is stratified. A
-fraction of the training part is a beginning of that order, so smaller fractions are nested in
-larger ones; of each stratum every fifth subject goes to inner validation, so that those are nested
-too. Test folds depend neither on the fraction nor on the seed.
-"""
+"""Splits drawn: stratified folds of whole subjects, a hold-out, or one fold a site."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from volta3d.errors import UsageError, VoltaError
-from volta3d.files import content_hash, read_json, write_json
+from volta3d.errors import UsageError
 from volta3d.randomness import numpy_generator
+from volta3d.statistics.splits import FINAL, NEVER, Splits
 from volta3d.statistics.subject_folds import subject_folds
 
-FORMAT = 1
-NEVER = -1  # the fold of a subject that is never tested
-FINAL = -1  # the fold in whose training part everybody is: for the model that is kept
-INNER_EVERY = 5  # every fifth subject of a stratum goes to inner validation
 QUANTILES = 5  # strata of a number
-
-
-@dataclass(frozen=True)
-class Part:
-    """The subjects of one fit, sorted.
-
-    Args:
-        train: the weights are fitted on these.
-        inner: epoch, threshold and penalty are chosen on these.
-        test: neither; reported on.
-    """
-
-    train: tuple[str, ...]
-    inner: tuple[str, ...]
-    test: tuple[str, ...]
-
-    @property
-    def hash(self) -> str:
-        """A short hash of who is where."""
-        return content_hash([self.train, self.inner, self.test])
-
-
-@dataclass(frozen=True)
-class Splits:
-    """Subjects, their strata, the fold each is tested in, and the orders of the training parts.
-
-    Args:
-        folds: how many folds are tested.
-        seed: of the assignment.
-        strata: subject to the name of its stratum.
-        fold: subject to its fold, ``NEVER`` for one that is not tested.
-        orders: seed to fold (``FINAL`` included) to the training subjects in nested order.
-        about: what was split, for the reader: target, labels, cohort.
-    """
-
-    folds: int
-    seed: int
-    strata: Mapping[str, str]
-    fold: Mapping[str, int]
-    orders: Mapping[int, Mapping[int, Sequence[str]]]
-    about: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def hash(self) -> str:
-        """A short hash of who is tested where."""
-        return content_hash([self.folds, dict(self.strata), dict(self.fold)])
-
-    def part(self, fold: int, *, fraction: float = 1.0, seed: int = 0) -> Part:
-        """Who trains, validates and is tested in ``fold`` with a fraction of the training part.
-
-        Args:
-            fold: 0 to folds - 1, or ``FINAL``, where nobody is tested.
-            fraction: of each stratum of the training part, in (0, 1].
-            seed: which of the orders.
-
-        Raises:
-            UsageError: a fraction outside (0, 1].
-        """
-        if not 0 < fraction <= 1:
-            raise UsageError(
-                "A fraction of the training part lies above 0 and up to 1",
-                where=fraction,
-                fix="Use for example --fractions .2,.6,1",
-            )
-        train: list[str] = []
-        inner: list[str] = []
-        order = self.orders[seed][fold]
-        for stratum in sorted(set(self.strata.values())):
-            own = [s for s in order if self.strata[s] == stratum]
-            # at least one to train on and one to validate on, where there are two
-            count = max(min(2, len(own)), math.floor(fraction * len(own) + 0.5))
-            for position, subject in enumerate(own[:count]):
-                (inner if position % INNER_EVERY == 1 else train).append(subject)
-        test = [s for s, f in self.fold.items() if f == fold and fold != FINAL]
-        return Part(tuple(sorted(train)), tuple(sorted(inner)), tuple(sorted(test)))
-
-    def content(self) -> dict[str, Any]:
-        """Plain JSON types, with the hashes."""
-        orders = {str(s): {str(f): list(o) for f, o in by.items()} for s, by in self.orders.items()}
-        return {
-            "format": FORMAT,
-            "about": dict(self.about),
-            "folds": self.folds,
-            "seed": self.seed,
-            "subjects": {s: [self.strata[s], self.fold[s]] for s in sorted(self.fold)},
-            "orders": orders,
-            "hash": self.hash,
-            "orders_hash": content_hash(orders),
-        }
-
-    def write(self, path: Path) -> None:
-        """Publish as JSON.
-
-        Raises:
-            VoltaError: it cannot be written.
-        """
-        write_json(path, self.content())
-
-
-def read_splits(path: Path) -> Splits:
-    """Splits that ``Splits.write`` published.
-
-    Raises:
-        VoltaError: missing, unreadable, or changed since.
-    """
-    content = read_json(path)
-    try:
-        splits = Splits(
-            folds=int(content["folds"]),
-            seed=int(content["seed"]),
-            strata={s: str(v[0]) for s, v in content["subjects"].items()},
-            fold={s: int(v[1]) for s, v in content["subjects"].items()},
-            orders={
-                int(s): {int(f): tuple(o) for f, o in by.items()}
-                for s, by in content["orders"].items()
-            },
-            about=content["about"],
-        )
-        intact = splits.content() == content
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise VoltaError(
-            f"Not a file of folds: {type(error).__name__}", where=path, fix="Restore it"
-        ) from error
-    if not intact:
-        raise VoltaError(
-            "The folds were changed after they were drawn: their hash differs",
-            where=path,
-            fix="Restore the file, or start a new run folder",
-        )
-    return splits
 
 
 def k_fold(
@@ -222,6 +79,79 @@ def hold_out(
     held = set(order[:count])
     fold = {s: 0 if s in held else NEVER for s in subjects}
     return _with_orders(1, seed, strata, fold, seeds, about)
+
+
+def leave_one_out_folds(
+    values: Mapping[str, float],
+    levels: Iterable[tuple[str, str]],
+    *,
+    column: str,
+    seed: int,
+    categorical: bool,
+    seeds: Sequence[int] = (0,),
+    about: Mapping[str, Any] | None = None,
+) -> Splits:
+    """One fold for each level of a column, such as a site: tested there, fitted on all others.
+
+    Args:
+        values: subject to its class, or to its (mean) number.
+        levels: (subject, level) of each scan; of subjects without a value they are passed over.
+        column: what the levels are called, for the reader.
+        seed, categorical, seeds: see ``k_fold``.
+        about: see ``Splits``; ``folds_by`` (the column) and ``levels`` (in the order of the folds)
+            are added.
+
+    Raises:
+        UsageError: a subject without a level or with two, fewer than two levels, or a class that
+            only one of them has.
+    """
+    level_of = _one_level_each(values, levels, column)
+    names = sorted(set(level_of.values()))
+    if len(names) < 2:
+        raise UsageError(
+            f"Folds by {column} need at least two values of it, and all subjects have '{names[0]}'",
+            where=column,
+            fix="Choose another column, or use --folds 5",
+        )
+    for value in sorted(set(values.values())) if categorical else ():
+        having = {level_of[s] for s, own in values.items() if own == value}
+        if len(having) == 1:
+            raise UsageError(
+                f"Class {int(value)} is only in {column} '{having.pop()}': a model fitted on the "
+                "others cannot know it",
+                where=column,
+                fix="Choose another column, or use --folds 5",
+            )
+    subjects = sorted(values)
+    strata = _strata(subjects, np.array([values[s] for s in subjects], np.float64), categorical)
+    fold = {s: names.index(level_of[s]) for s in subjects}
+    described = {**(about or {}), "folds_by": column, "levels": names}
+    return _with_orders(len(names), seed, strata, fold, seeds, described)
+
+
+def _one_level_each(
+    values: Mapping[str, float], levels: Iterable[tuple[str, str]], column: str
+) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for subject, level in levels:
+        if subject not in values or not level.strip():
+            continue
+        if found.setdefault(subject, level.strip()) != level.strip():
+            raise UsageError(
+                f"{subject} has scans of {column} '{found[subject]}' and of '{level.strip()}', and "
+                "a person is tested in one fold",
+                where=column,
+                fix="Leave the scans of one of them out of the cohort",
+            )
+    unknown = sorted(set(values) - set(found))
+    if unknown:
+        raise UsageError(
+            f"The {column} of {len(unknown)} subjects is not known, the first is {unknown[0]}",
+            where=column,
+            fix="Fill the column in the source's participants.tsv and prepare again, or leave "
+            "these scans out",
+        )
+    return found
 
 
 def _with_orders(

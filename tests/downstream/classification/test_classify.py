@@ -31,7 +31,7 @@ from volta3d.downstream.classification.selection import youden_threshold
 from volta3d.downstream.classification.trial import Trial, Worker
 from volta3d.errors import CheckpointError, CohortError, EncoderError, UsageError
 from volta3d.ledger import Ledger
-from volta3d.statistics.folds import read_splits
+from volta3d.statistics.splits import read_splits
 
 QUICK = ["epochs=2", "folds=3", "lr=1e-3", "precision=fp32", "device=cpu"]
 

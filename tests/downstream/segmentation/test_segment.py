@@ -31,7 +31,7 @@ from volta3d.evaluate.segmentation.score import evaluate_segmentation
 from volta3d.files import content_hash
 from volta3d.prepare import prepare
 from volta3d.pretrain.log import read_metrics
-from volta3d.statistics.folds import read_splits
+from volta3d.statistics.splits import read_splits
 
 EDGE = 16
 TINY = [

@@ -16,7 +16,8 @@ from volta3d.encoder.embed import _device
 from volta3d.errors import UsageError
 from volta3d.ledger import Ledger
 from volta3d.pretrain.precision import uses_bf16
-from volta3d.statistics.folds import FINAL, Splits, k_fold
+from volta3d.statistics.folds import k_fold
+from volta3d.statistics.splits import FINAL, Splits
 
 Progress = Callable[[int, int, str], None]
 

@@ -25,7 +25,7 @@ from volta3d.downstream.classification.predictions import (
 from volta3d.errors import CheckpointError
 from volta3d.files import require_writable, write_text
 from volta3d.ledger import Ledger
-from volta3d.statistics.folds import FINAL, Splits, read_splits
+from volta3d.statistics.splits import FINAL, Splits, read_splits
 
 CONFIG, FOLDS = "config.yaml", "folds.json"
 

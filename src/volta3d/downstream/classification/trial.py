@@ -27,7 +27,7 @@ from volta3d.downstream.classification.told import Question, Told
 from volta3d.files import atomic_file, content_hash, sha256
 from volta3d.pretrain.data import Scans
 from volta3d.randomness import derived_seed
-from volta3d.statistics.folds import FINAL, Splits
+from volta3d.statistics.splits import FINAL, Splits
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from volta3d.downstream.segmentation.reference import References
 from volta3d.downstream.segmentation.sliding import flip_passes
 from volta3d.downstream.segmentation.starts import Starts
 from volta3d.files import atomic_file, content_hash
-from volta3d.statistics.folds import Splits
+from volta3d.statistics.splits import Splits
 
 WEIGHTS = "weights.safetensors"
 LATER = {"absent": "refuse"}  # settings younger than some checkpoints: what those were made with

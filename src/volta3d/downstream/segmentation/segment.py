@@ -24,7 +24,8 @@ from volta3d.errors import CheckpointError, UsageError
 from volta3d.files import require_writable, write_text
 from volta3d.ledger import Ledger
 from volta3d.pretrain.precision import uses_bf16
-from volta3d.statistics.folds import Splits, hold_out, k_fold, read_splits
+from volta3d.statistics.folds import hold_out, k_fold
+from volta3d.statistics.splits import Splits, read_splits
 
 Progress = Callable[[int, int, str], None]
 CONFIG, FOLDS, REFUSED = "config.yaml", "folds.json", "refused.tsv"
