@@ -21,11 +21,35 @@ from volta3d.config import (
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "volta3d"
 ROOMS = [
-    "errors", "files", "artefacts", "randomness", "config", "progress", "ledger", "phantom",
-    "cohort", "prepare", "views", "model", "objective", "statistics", "pretrain", "doctor",
-    "encoder", "downstream", "inspection", "evaluate", "export", "report", "study", "demo", "cli",
+    "callable_room",
+    "errors",
+    "files",
+    "artefacts",
+    "randomness",
+    "config",
+    "progress",
+    "ledger",
+    "phantom",
+    "cohort",
+    "prepare",
+    "views",
+    "model",
+    "objective",
+    "statistics",
+    "pretrain",
+    "doctor",
+    "encoder",
+    "downstream",
+    "inspection",
+    "evaluate",
+    "export",
+    "report",
+    "study",
+    "demo",
+    "api",
+    "cli",
     "__main__",
-]  # fmt: skip
+]
 # the two halves of the artefact: prepare fills the store that cohort defines
 FILES = sorted(SOURCE.rglob("*.py"))
 

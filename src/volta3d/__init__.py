@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from volta3d.api import classify, embed, load_encoder, predict, probe, segment
     from volta3d.encoder.embedder import Embedder
 
 __version__ = "0.1.0"
-__all__ = ["Embedder", "__version__"]
+__all__ = [
+    "Embedder",
+    "__version__",
+    "classify",
+    "embed",
+    "load_encoder",
+    "predict",
+    "probe",
+    "segment",
+]
+
+FUNCTIONS = ("classify", "embed", "load_encoder", "predict", "probe", "segment")
+ROOMS = ("prepare", "pretrain", "evaluate", "report", "study", "export")  # can be called themselves
 
 
 def __getattr__(name: str) -> Any:
-    """``volta3d.Embedder``, loaded when it is first asked for: torch takes seconds to import."""
+    """The commands as functions, loaded when first asked for: torch takes seconds to import."""
     if name == "Embedder":
-        from volta3d.encoder.embedder import Embedder
-
-        return Embedder
+        return import_module("volta3d.encoder.embedder").Embedder
+    if name in FUNCTIONS:
+        return getattr(import_module("volta3d.api"), name)
+    if name in ROOMS:
+        return import_module(f"volta3d.{name}")
     raise AttributeError(f"module 'volta3d' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *ROOMS])

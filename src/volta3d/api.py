@@ -1,0 +1,313 @@
+"""The commands as functions, with the commands' arguments.
+
+``volta3d.pretrain("cohort", "run", preset="small")`` does what ``volta3d pretrain cohort --out run
+--preset small`` does, and returns what the stage returns. Settings are a mapping of dotted keys,
+``{"views.locals": 2, "lr": 3e-4}``, or texts as ``--set`` takes them. Errors are
+:class:`volta3d.errors.VoltaError` and its kinds: what, where, and the way out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from volta3d.downstream.classification.classify import ClassifyResult
+    from volta3d.downstream.predict import PredictResult
+    from volta3d.downstream.segmentation.segment import SegmentResult
+    from volta3d.encoder.load import LoadedEncoder
+    from volta3d.export.export import Exported
+    from volta3d.prepare.run import PrepareResult
+    from volta3d.pretrain.loop import PretrainResult
+    from volta3d.study.run import StudyResult
+
+PathLike = Path | str
+Paths = PathLike | Sequence[PathLike]
+Settings = Mapping[str, Any] | Iterable[str]
+Arms = Mapping[str, PathLike] | Sequence[str]
+
+__all__ = [
+    "classify",
+    "embed",
+    "evaluate",
+    "export",
+    "load_encoder",
+    "predict",
+    "prepare",
+    "pretrain",
+    "probe",
+    "report",
+    "segment",
+    "study",
+]
+
+
+def assignments(settings: Settings | None) -> list[str]:
+    """Settings as ``key=value`` texts.
+
+    Args:
+        settings: dotted keys to plain values, or such texts.
+    """
+    if settings is None:
+        return []
+    if isinstance(settings, Mapping):
+        return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    return list(settings)
+
+
+def paths(given: Paths) -> list[Path]:
+    """One path or several as a list."""
+    many = [given] if isinstance(given, (str, Path)) else given
+    return [Path(path) for path in many]
+
+
+def arm_texts(arms: Arms) -> list[str]:
+    """Arms as ``NAME=SPEC`` texts."""
+    if isinstance(arms, Mapping):
+        return [f"{name}={spec}" for name, spec in arms.items()]
+    return list(arms)
+
+
+def prepare(
+    sources: Paths,
+    out: PathLike,
+    *,
+    layout: str | None = None,
+    table: PathLike | None = None,
+    workers: int = 1,
+    dask: str = "",
+    pseudonyms: PathLike | None = None,
+    settings: Settings | None = None,
+) -> PrepareResult:
+    """Make a cohort from raw scans; see ``volta3d prepare --help``.
+
+    Raises:
+        ConfigError: an unknown setting, or a value that can't work.
+        VoltaError: no scans, or an output that can't be written.
+    """
+    from volta3d.config import PrepareConfig, build
+    from volta3d.prepare.run import prepare as run
+
+    return run(
+        paths(sources),
+        Path(out),
+        layout=layout,
+        table=None if table is None else Path(table),
+        workers=workers,
+        dask=dask,
+        pseudonyms=pseudonyms,
+        config=build(PrepareConfig, {}, assignments(settings)),
+    )
+
+
+def pretrain(
+    cohorts: Paths,
+    out: PathLike,
+    *,
+    preset: str = "stable",
+    settings: Settings | None = None,
+    exclude: Paths = (),
+    resume: bool = False,
+) -> PretrainResult:
+    """Train an encoder on prepared cohorts; see ``volta3d pretrain --help``.
+
+    Raises:
+        ConfigError, CohortError, CheckpointError, Diverged, Collapse, OutOfMemory: see their texts.
+    """
+    from volta3d.config import load_pretrain
+    from volta3d.pretrain.loop import pretrain as run
+
+    config = load_pretrain(preset, assignments(settings))
+    return run(paths(cohorts), Path(out), config, exclude=paths(exclude), resume=resume)
+
+
+def load_encoder(encoder: PathLike, device: str = "cpu") -> LoadedEncoder:
+    """A pretrained encoder, ready to be called on prepared cubes.
+
+    Raises:
+        EncoderError: it is missing, damaged, or of an unknown format.
+    """
+    from volta3d.encoder.load import load_encoder as run
+
+    return run(encoder, device)
+
+
+def embed(
+    encoder: PathLike,
+    data: Paths,
+    out: PathLike | None = None,
+    *,
+    batch_size: int = 4,
+    device: str = "auto",
+) -> pd.DataFrame:
+    """A table of features, one row a scan; see ``volta3d embed --help``.
+
+    Raises:
+        EncoderError, CohortError: they are damaged, or don't fit together.
+    """
+    from volta3d.encoder.embed import embed as run
+
+    return run(encoder, paths(data), out, batch_size, device)
+
+
+def probe(
+    encoder: PathLike,
+    cohort: PathLike,
+    target: str | Sequence[str] | None = None,
+    out: PathLike | None = None,
+) -> pd.DataFrame:
+    """What linear models and neighbours read from the features; see ``volta3d probe --help``.
+
+    Raises:
+        EncoderError, CohortError: they are damaged, or don't fit together.
+        UsageError: no such column.
+    """
+    from volta3d.evaluate.probes import probe as run
+
+    return run(encoder, cohort, [target] if isinstance(target, str) else target, out)
+
+
+def classify(
+    cohort: PathLike,
+    target: str,
+    arms: Arms,
+    out: PathLike,
+    *,
+    folds: int | None = None,
+    fractions: Sequence[float] | None = None,
+    seeds: int | None = None,
+    preset: str = "paper",
+    labels: PathLike | None = None,
+    settings: Settings | None = None,
+    resume: bool = False,
+) -> ClassifyResult:
+    """Compare arms on a column by cross-validation; see ``volta3d classify --help``.
+
+    Raises:
+        UsageError: arms, column or settings that can't work.
+        EncoderError, CohortError, CheckpointError: see their texts.
+    """
+    from volta3d.config import load_classify
+    from volta3d.downstream.classification.classify import classify as run
+
+    stated = assignments(settings)
+    stated += [] if folds is None else [f"folds={folds}"]
+    stated += [] if fractions is None else [f"fractions={list(fractions)}"]
+    if seeds is not None or fractions is not None:
+        stated.append(f"seeds={seeds or 3}")
+    config = load_classify(preset, stated)
+    return run(cohort, target, arm_texts(arms), out, config, labels=labels, resume=resume)
+
+
+def segment(
+    cohort: PathLike,
+    arms: Arms,
+    out: PathLike,
+    *,
+    folds: int | None = None,
+    holdout: float | None = None,
+    preset: str = "paper",
+    settings: Settings | None = None,
+    resume: bool = False,
+) -> SegmentResult:
+    """Compare arms on structures of a cohort; see ``volta3d segment --help``.
+
+    Raises:
+        UsageError: arms, labels or settings that can't work.
+        EncoderError, CohortError, CheckpointError, Diverged: see their texts.
+    """
+    from volta3d.config import load_segment
+    from volta3d.downstream.segmentation.segment import segment as run
+
+    config = load_segment(preset, assignments(settings))
+    return run(cohort, arm_texts(arms), out, config, folds=folds, holdout=holdout, resume=resume)
+
+
+def predict(
+    model: PathLike,
+    scans: Paths,
+    out: PathLike,
+    *,
+    device: str = "auto",
+    flips: str | None = None,
+    largest: bool | None = None,
+) -> PredictResult:
+    """Put new scans through a fitted model; see ``volta3d predict --help``.
+
+    Raises:
+        EncoderError: no model there, or a damaged one.
+        VoltaError: an output that can't be written.
+    """
+    from volta3d.downstream.predict import predict as run
+
+    return run(model, paths(scans), out, device=device, flips=flips, largest=largest)
+
+
+def evaluate(
+    runs: Paths,
+    *,
+    reference: PathLike | None = None,
+    out: PathLike | None = None,
+    labels: Any = None,
+    target: str = "",
+) -> list[Any]:
+    """Metrics from predictions alone; see ``volta3d evaluate --help``.
+
+    Raises:
+        UsageError, VoltaError: see their texts.
+    """
+    from volta3d.evaluate.evaluate import evaluate as run
+
+    return list(run(paths(runs), reference=reference, out=out, labels=labels, target=target))
+
+
+def report(
+    runs: Paths,
+    out: PathLike,
+    *,
+    embeddings: PathLike | None = None,
+    probes: PathLike | None = None,
+    cohort: Paths = (),
+) -> Path:
+    """Write a report that opens offline; the path of its page. See ``volta3d report --help``.
+
+    Raises:
+        VoltaError: a run that can't be read, or an output that can't be written.
+    """
+    from volta3d.report.page import report as run
+
+    return run(
+        paths(runs),
+        Path(out),
+        embeddings=None if embeddings is None else Path(embeddings),
+        probes=None if probes is None else Path(probes),
+        cohort=paths(cohort) or None,
+    )
+
+
+def study(
+    study: PathLike, out: PathLike, *, sources: Mapping[str, PathLike] | None = None
+) -> StudyResult:
+    """Run or continue a study; see ``volta3d study --help``.
+
+    Raises:
+        ConfigError: no such study, or one that can't work.
+    """
+    from volta3d.study.run import study as run
+
+    return run(study, Path(out), sources={k: str(v) for k, v in (sources or {}).items()})
+
+
+def export(model: PathLike, out: PathLike, *, format: str = "onnx") -> Exported:
+    """Write a network for other programs; see ``volta3d export --help``.
+
+    Raises:
+        EncoderError, UsageError, VoltaError: see their texts.
+    """
+    from volta3d.export.export import export as run
+
+    return run(model, out, format=format)
