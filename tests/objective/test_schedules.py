@@ -7,7 +7,8 @@ import math
 import pytest
 
 from volta3d.config import load_pretrain
-from volta3d.objective.schedules import Schedule, cosine, linear
+from volta3d.objective.curves import cosine, linear
+from volta3d.objective.schedules import Schedule
 
 
 def test_cosine_and_linear_meet_their_ends() -> None:
@@ -37,7 +38,7 @@ def test_X13_schedules_count_optimiser_steps() -> None:
 def test_cls_weight_is_off_then_ramps() -> None:
     config = load_pretrain("paper", ["objective.cls_start_epoch=2", "objective.cls_ramp_epochs=4"])
     schedule = Schedule(config, steps_per_epoch=10)
-    weights = [schedule.at(step).cls_weight for step in (0, 19, 20, 40, 60, 500)]
+    weights = [schedule.at(step).weights["cls"] for step in (0, 19, 20, 40, 60, 500)]
     assert weights == pytest.approx([0, 0, 0, 0.5, 1, 1])
 
 

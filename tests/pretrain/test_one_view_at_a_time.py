@@ -20,12 +20,11 @@ from torch.nn import functional
 
 from volta3d.model.patches import PatchEmbedding
 from volta3d.model.vit import Encoder
-from volta3d.objective import alignment
+from volta3d.objective import alignment, cls, koleo, reconstruction
 from volta3d.objective.cls import cross_entropy
 from volta3d.objective.koleo import koleo_loss
 from volta3d.objective.reconstruction import reconstruction_loss
 from volta3d.objective.schedules import Now
-from volta3d.pretrain import step
 from volta3d.pretrain.step import SelfDistillation
 from volta3d.pretrain.trainer import Trainer
 from volta3d.views.batch import ViewBatch
@@ -170,7 +169,7 @@ def differentiated(values: dict[str, Tensor], weights: dict[str, Tensor]) -> Fou
     learnt = {name: weight for name, weight in weights.items() if weight.requires_grad}
     gradients = {}
     for term in TERMS:
-        if values[term].requires_grad:
+        if term in values and values[term].requires_grad:
             found = torch.autograd.grad(
                 values[term], [*learnt.values()], retain_graph=True, materialize_grads=True
             )
@@ -270,7 +269,6 @@ def one_at_a_time(made: Trainer, now: Now) -> Found:
         "reconstruction": mean(squares) * len(squares) / voxels,
         "cls": aligned / (2 * (made.config.views.locals + 1)),
         "patch": mean(patches),
-        "koleo": mean(nearest) if objective.koleo else torch.zeros(()),
         "reconstruction_foreground": mean(foreground) * len(foreground) / inside,
         "teacher_entropy": mean(entropies),
         "cls_kl": mean(divergence),
@@ -279,11 +277,13 @@ def one_at_a_time(made: Trainer, now: Now) -> Found:
         "moments.bottleneck": mean(raw_bottleneck),
         "moments.bottleneck_square": mean([raw.square() for raw in raw_bottleneck]),
     }
+    if objective.koleo:
+        values["koleo"] = mean(nearest)
     values["total"] = (
         objective.reconstruction * values["reconstruction"]
-        + now.cls_weight * values["cls"]
+        + now.weights["cls"] * values["cls"]
         + objective.patch * values["patch"]
-        + objective.koleo * values["koleo"]
+        + objective.koleo * values.get("koleo", torch.zeros(()))
     )
     # the settings are such that it matters
     assert (len(patches) < 0.8 * len(raw_patch)) == (objective.patch_tokens == "masked")
@@ -293,7 +293,8 @@ def one_at_a_time(made: Trainer, now: Now) -> Found:
 def batched(made: Trainer, now: Now) -> Found:
     """The step itself, on the same scans at once."""
     losses, moments = made.distillation(made.views(np.arange(SCANS), 0), now)
-    values = vars(losses) | {f"moments.{name}": value for name, value in vars(moments).items()}
+    values = {"total": losses.total, **losses.terms, **losses.watched}
+    values |= {f"moments.{name}": value for name, value in moments.values.items()}
     return differentiated(values, dict(made.distillation.named_parameters()))
 
 
@@ -358,12 +359,12 @@ def cls_pairs(wanted: Callable[[int, int], bool]) -> Mistake:
         pairs = [(g, v) for g in range(2) for v in range(len(logits)) if wanted(g, v)]
         return mean([cross_entropy(teacher[g], logits[v], temperature).mean() for g, v in pairs])
 
-    return lambda patch: patch.setattr(step, "cls_loss", loss)
+    return lambda patch: patch.setattr(cls, "cls_loss", loss)
 
 
 def another_scans_teacher(patch: pytest.MonkeyPatch) -> None:
-    true = step.cls_loss
-    patch.setattr(step, "cls_loss", lambda p, z, t: true(p.roll(1, 1), z, t))
+    true = cls.cls_loss
+    patch.setattr(cls, "cls_loss", lambda p, z, t: true(p.roll(1, 1), z, t))
 
 
 def scan_major(patch: pytest.MonkeyPatch) -> None:
@@ -392,26 +393,26 @@ def local_views_without_gradient(patch: pytest.MonkeyPatch) -> None:
 def per_view(patch: pytest.MonkeyPatch) -> None:
     """Every view counts the same instead of every masked voxel."""
 
-    def loss(rebuilt: Tensor, target: Tensor, mask: Tensor, count: Tensor | None) -> Tensor:
+    def loss(rebuilt: Tensor, target: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
         alone = zip(rebuilt.split(1), target.split(1), mask.split(1), strict=True)
         return mean([reconstruction_loss(*one) for one in alone])
 
-    patch.setattr(step, "reconstruction_loss", loss)
+    patch.setattr(reconstruction, "reconstruction_loss", loss)
 
 
 def student_only(name: str, value: Any) -> Mistake:
     """``patch_alignment`` with another field in what it is told of the teacher."""
-    true = step.patch_alignment
+    true = alignment.patch_alignment
 
     def wrong(ours: Tensor, prototypes: Tensor, teacher: Any, *rest: Any) -> Tensor:
         return true(ours, prototypes, replace(teacher, **{name: value(teacher)}), *rest)
 
-    return lambda patch: patch.setattr(step, "patch_alignment", wrong)
+    return lambda patch: patch.setattr(alignment, "patch_alignment", wrong)
 
 
 def views_together(patch: pytest.MonkeyPatch) -> None:
     """A scan's own second view may be the nearest."""
-    patch.setattr(step, "koleo_loss", lambda features: koleo_loss(features.flatten(0, 1)[None]))
+    patch.setattr(koleo, "koleo_loss", lambda features: koleo_loss(features.flatten(0, 1)[None]))
 
 
 def any_voxel(patch: pytest.MonkeyPatch) -> None:
@@ -436,7 +437,7 @@ MISTAKES: dict[str, list[tuple[Mistake, set[str]]]] = {
         (student_only("center", lambda t: 0 * t.center), PATCH),
         (student_only("temperature", lambda t: 0.1), PATCH),
         (student_only("bottleneck", lambda t: t.bottleneck.roll(1, 0)), PATCH),
-        (per_view, {"reconstruction", "d reconstruction"}),
+        (per_view, {"reconstruction", "reconstruction_foreground", "d reconstruction"}),
     ],
     "other": [
         (cls_pairs(lambda g, v: True), CLS),

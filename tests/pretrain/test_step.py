@@ -147,7 +147,9 @@ def test_the_total_is_equation_6_with_koleo(trainer: Make) -> None:
     views, now = made.views(np.array([0, 1, 2]), 0), made.schedule.at(0)
     losses, _ = made.distillation(views, now)
     v = losses.values()
-    parts = 100 * v["reconstruction"] + now.cls_weight * v["cls"] + v["patch"] + 0.5 * v["koleo"]
+    parts = (
+        100 * v["reconstruction"] + now.weights["cls"] * v["cls"] + v["patch"] + 0.5 * v["koleo"]
+    )
     assert v["loss"] == pytest.approx(parts, rel=1e-5)
     student = made.distillation.pair.student
     token = student.summariser(student.encoder(views.global_views)).unflatten(0, (2, 3))

@@ -113,7 +113,7 @@ def test_methods_tell_the_configuration_and_nothing_that_was_not_done(
     with_koleo["optim.momentum"] = "[0.9975,0.999]"
     run = read_run(fabricate.write_run(tmp_path / "a", **with_koleo))
     text = " ".join(methods(run, None, probed=False))
-    assert "A KoLeo term (weight 0.1)" in text
+    assert "a KoLeo term, which kept" in text and "[@koleo] (weight 0.1)" in text
     assert "off before epoch 10" in text
     assert "momentum from 0.9975 to 0.999" in text  # .998 would be another setting
     assert "rose linearly to 0.0003" in text or "rose linearly to 3e\u22124" in text

@@ -66,7 +66,14 @@ def test_every_section_is_there_in_order(page: Page) -> None:
 def test_every_figure_and_table_is_there(page: Page) -> None:
     charts = [a["aria-label"] for tag, a in page.tags if tag == "svg"]
     pictures = [a["alt"] for tag, a in page.tags if tag == "img"]
-    wanted = ["Reconstruction loss", "CLS loss", "Patch loss", "KoLeo", "Information", "Entropy"]
+    wanted = [
+        "Reconstruction, masked MSE",
+        "CLS loss",
+        "Patch loss",
+        "KoLeo",
+        "Information",
+        "Entropy",
+    ]
     wanted += ["Effective rank", "Share of feature variance", "Quick probe on age", "Schedules"]
     wanted += ["coloured by sex", "coloured by age", "coloured by site"]
     for words in wanted:

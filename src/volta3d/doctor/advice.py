@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from volta3d.config import PretrainConfig
+from volta3d.objective.terms import Term, active
 
 FULL = 0.9  # of the free memory: a run that takes more is said not to fit
 
@@ -67,7 +68,7 @@ def larger(memory: int, free: int, config: PretrainConfig, held: int = 0) -> Cha
 
     None also where the objective depends on the batch: KoLeo, or a teacher that follows it.
     """
-    if config.objective.koleo or config.optim.cadence == "micro_step":
+    if _comparing(config) or config.optim.cadence == "micro_step":
         return None
     window, batch = config.batch_size * config.accumulate, config.batch_size
     while window % (2 * batch) == 0:
@@ -77,9 +78,14 @@ def larger(memory: int, free: int, config: PretrainConfig, held: int = 0) -> Cha
     return None if batch == config.batch_size else _batch(batch, config)
 
 
+def _comparing(config: PretrainConfig) -> list[Term]:
+    """The loss terms that are on and compare the scans of a batch."""
+    return [term for term in active(config.objective) if term.compares_scans]
+
+
 def _part(config: PretrainConfig) -> int:
     """The largest proper divisor of the batch that the objective accepts, 0 where there is none."""
-    least = 2 if config.objective.koleo else 1
+    least = 2 if _comparing(config) else 1
     parts = range(config.batch_size // 2, least - 1, -1)
     return next((part for part in parts if config.batch_size % part == 0), 0)
 
@@ -89,8 +95,8 @@ def _batch(batch: int, config: PretrainConfig) -> Change:
     before, objective = config.batch_size, config.objective
     accumulate = before * config.accumulate // batch
     effects = []
-    if objective.koleo:
-        effects.append(f"KoLeo compares {batch} scans instead of {before}")
+    for term in _comparing(config):
+        effects.append(f"{term.title} compares {batch} scans instead of {before}")
     if config.optim.cadence == "micro_step":
         effects.append(f"teacher and centres move after {batch} scans instead of {before}")
     if objective.reconstruction or objective.patch_tokens == "masked":

@@ -6,28 +6,19 @@ import math
 from dataclasses import dataclass
 
 from volta3d.config import PretrainConfig
-
-
-def cosine(start: float, end: float, fraction: float) -> float:
-    """Half a cosine from ``start`` at fraction 0 to ``end`` at fraction 1."""
-    fraction = min(max(fraction, 0.0), 1.0)
-    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * fraction))
-
-
-def linear(start: float, end: float, fraction: float) -> float:
-    """A straight line from ``start`` at fraction 0 to ``end`` at fraction 1, flat outside."""
-    return start + (end - start) * min(max(fraction, 0.0), 1.0)
+from volta3d.objective.curves import cosine, linear
+from volta3d.objective.terms import weights_at
 
 
 @dataclass(frozen=True)
 class Now:
-    """Every scheduled value at one optimiser step."""
+    """Every scheduled value at one optimiser step; ``weights`` are those of the loss terms."""
 
     lr: float
     weight_decay: float
     momentum: float
     teacher_temperature: float
-    cls_weight: float
+    weights: dict[str, float]
     freeze_prototypes: bool
 
 
@@ -60,13 +51,11 @@ class Schedule:
             after = (step - warmup) / max(self.steps - 1 - warmup, 1)
             lr = cosine(self.config.lr, optim.lr_end, after)
         sharpening = epoch / max(objective.teacher_temperature_epochs, 1e-9)
-        ramp = (epoch - objective.cls_start_epoch) / max(objective.cls_ramp_epochs, 1e-9)
-        share = linear(0.0, 1.0, ramp) if objective.cls_ramp_epochs else float(ramp >= 0)
         return Now(
             lr=lr,
             weight_decay=cosine(*optim.weight_decay, progress),
             momentum=cosine(*optim.momentum, progress),
             teacher_temperature=linear(*objective.teacher_temperature, sharpening),
-            cls_weight=objective.cls * share,
+            weights=weights_at(objective, epoch),
             freeze_prototypes=epoch < optim.freeze_last_layer_epochs,
         )

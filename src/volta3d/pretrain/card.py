@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from volta3d.objective.terms import TERMS
+
 _TEMPLATE = """\
 # volta3d encoder
 {synthetic}
@@ -29,8 +31,7 @@ contradict it.
 
 ## How it was trained
 
-Objective: masked reconstruction (weight {reconstruction:g}), distillation of the summary token \
-(weight {cls:g}) and of the patch tokens (weight {patch:g}).
+Objective: {objective}.
 
 {training}
 
@@ -92,7 +93,7 @@ def model_card(content: dict[str, Any]) -> str:
         content: of the encoder's config.json.
     """
     facts, model, run = content["facts"], content["model"], content["pretraining"]
-    objective, contract = run["objective"], content["contract"]
+    contract = content["contract"]
     monitors: dict[str, Any] = facts.get("monitors") or {}
     alarms = facts.get("alarms") or []
     return _TEMPLATE.format(
@@ -123,9 +124,7 @@ def model_card(content: dict[str, Any]) -> str:
             {k: v for k, v in contract.items() if k not in ("synthetic", "label_names")}
             | {"then average-pooled by": content["downsample"]}
         ),
-        reconstruction=objective["reconstruction"],
-        cls=objective["cls"],
-        patch=objective["patch"],
+        objective=objective_of(run["objective"]),
         training=table(_training(content, facts, run)),
         monitors=table(
             {text: monitors.get(key) for key, text in _MONITORS.items() if key in monitors}
@@ -133,6 +132,12 @@ def model_card(content: dict[str, Any]) -> str:
         ),
         alarms=f"\n**Alarms while training: {cell(', '.join(alarms))}.**\n" if alarms else "",
     )
+
+
+def objective_of(objective: dict[str, Any]) -> str:
+    """The loss terms that are on and their weights; those the encoder's release lacked are off."""
+    weights = {term.phrase: objective.get(term.name, 0.0) for term in TERMS}
+    return "; ".join(f"{text} (weight {weight:g})" for text, weight in weights.items() if weight)
 
 
 def _excluded(excluded: Any) -> dict[str, Any]:

@@ -147,7 +147,8 @@ def _run(trainer: Trainer, folder: RunFolder, stop: StopRequest, notify: Notify)
             for record in trainer.epoch(epoch, progress.windows):
                 if log:
                     log.write(record)
-                    text = f"loss {record['loss']:.3f}  cls {record['cls']:.3f}"
+                    shown = {name: record[name] for name in ("loss", *trainer.distillation.names)}
+                    text = "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
                     notify(progress.step, steps, text)
                 alarms.after_step(record, log)
                 stop.agree(ranks, trainer.fabric.device)

@@ -162,21 +162,17 @@ class Monitor:
         """
         part = self.indices[: min(self.config.batch_size, AT_ONCE)]
         views = self.views(part, self.scans.batch(part))
-        objective = self.config.objective
-        weights = {
-            "reconstruction": objective.reconstruction,
-            "cls": now.cls_weight,
-            "patch": objective.patch,
-        }
         parameters = list(distillation.pair.student.encoder.parameters())
         norms = {}
-        for name, weight in weights.items():
-            losses, _ = distillation(views, now)
-            loss = weight * getattr(losses, name)
-            del losses
+        for term in distillation.terms:
+            weight = now.weights[term.name]
+            if not weight:
+                norms[term.name] = 0.0
+                continue
+            loss = weight * distillation.term(term, views, now)
             found = torch.autograd.grad(loss, parameters, allow_unused=True)
             squares = [g.float().square().sum() for g in found if g is not None]
-            norms[name] = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
+            norms[term.name] = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
         return norms
 
     @torch.no_grad()

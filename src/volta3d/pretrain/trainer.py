@@ -19,8 +19,9 @@ from volta3d.pretrain import checkpoint, guard
 from volta3d.pretrain.ahead import ahead
 from volta3d.pretrain.data import Scans
 from volta3d.pretrain.distributed import Ranks
+from volta3d.pretrain.moments import TeacherMoments
 from volta3d.pretrain.optimiser import apply_schedule, build_optimizer, clip_gradients
-from volta3d.pretrain.step import SelfDistillation, TeacherMoments
+from volta3d.pretrain.step import SelfDistillation, logged
 from volta3d.randomness import epoch_order
 from volta3d.views.batch import ViewBatch, make_views
 
@@ -136,9 +137,9 @@ class Trainer:
                 "kind": "step",
                 "step": self.progress.step,
                 "epoch": epoch + (index + 1) / len(plan),
-                **values,
-                "weighted": self.weighted(values, now),
-                "cls_weight": now.cls_weight,
+                **logged(values),
+                "weighted": {n: w * values.get(n, 0.0) for n, w in now.weights.items()},
+                "cls_weight": now.weights["cls"],
                 "lr": now.lr,
                 "weight_decay": now.weight_decay,
                 "momentum": now.momentum,
@@ -198,17 +199,6 @@ class Trainer:
             self.distillation.update_statistics(moments.summed(self.ranks))
             self.distillation.pair.update_teacher(now.momentum)
         return total
-
-    def weighted(self, values: dict[str, float], now: Now) -> dict[str, float]:
-        """The losses as they stand in the sum of equation 6."""
-        objective = self.config.objective
-        weights = {
-            "reconstruction": objective.reconstruction,
-            "cls": now.cls_weight,
-            "patch": objective.patch,
-            "koleo": objective.koleo,
-        }
-        return {name: weight * values[name] for name, weight in weights.items()}
 
     def freeze_prototypes(self) -> None:
         """Drop the gradient of both heads' last layers (METHOD section 6: first epoch)."""

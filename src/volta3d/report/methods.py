@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from volta3d.config import PretrainConfig
+from volta3d.objective.terms import active
 from volta3d.report.runfolder import Run
 from volta3d.report.style import number
 
@@ -154,34 +155,19 @@ def _objective(config: PretrainConfig) -> str:
     else:
         epochs = o.teacher_temperature_epochs
         teacher = f"{_said(start)} rising to {_said(end)} over {epochs} epochs"
-    tokens = (
-        "all patch tokens of the same view, as in MC-SSL [@mcssl]"
-        if o.patch_tokens == "all"
-        else "masked patch tokens of the same view, as in iBOT [@ibot]"
-    )
-    seen = "a second, uncorrupted pass of" if o.cls_student == "clean" else "the corrupted views of"
     ramp = ""
     if o.cls_start_epoch or o.cls_ramp_epochs:
         ramp = (
             f" The global term was off before epoch {o.cls_start_epoch} and rose to its "
             f"weight over {o.cls_ramp_epochs} epochs."
         )
-    apart = (
-        f" A KoLeo term (weight {_said(o.koleo)}) kept the global summaries of a batch apart "
-        "[@koleo]."
-        if o.koleo
-        else ""
-    )
+    terms = [f"{term.methods(o)} (weight {_said(term.weight(o))})" for term in active(o)]
     return (
-        "Three losses were summed: the mean squared error over masked voxels (weight "
-        f"{_said(o.reconstruction)}), the cross-entropy between teacher and student "
-        "distributions of the global summary over all pairs of different views (weight "
-        f"{_said(o.cls)}) [@dino], with {seen} the student, and the same cross-entropy for "
-        f"{tokens} (weight {_said(o.patch)}), a form of patch-level self-distillation [@ibot]. "
+        f"The loss was the weighted sum of {_and(terms)}. "
         "Teacher outputs were centred with a running mean (momentum "
         f"{_said(o.center_momentum)}) and sharpened with "
         f"temperature {teacher}; the student's temperature was {_said(o.student_temperature)}."
-        f"{ramp}{apart}"
+        f"{ramp}"
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
+from volta3d.objective.terms import TERMS
 from volta3d.report.blocks import Exhibit, Group, Section
 from volta3d.report.evidence import Absent, Probe
 from volta3d.report.figures_curves import Limit, Line, constants, curve, quick_probe, schedules
@@ -170,43 +171,10 @@ def _losses(run: Run, prefix: str) -> Section:
     known = [Limit(log_k, f"ln K = {number(log_k)}")] if log_k else []
     line = run.step_series
     charts = [
-        (
-            "Reconstruction, masked MSE",
-            "Over all masked voxels, and over those with head in them; the background is easy.",
-            curve(
-                [
-                    Line("all masked", line("reconstruction"), raw=True),
-                    Line("foreground", line("reconstruction_foreground"), raw=True),
-                ],
-                alt="Reconstruction loss",
-                log=True,
-                floor=1e-6,
-                end=end,
-            ),
-        ),
-        (
-            "CLS loss, nat",
-            "At ln K the student knows nothing about the teacher's output. A loss that falls far "
-            f"below while information is low has collapsed the other way.{_held_back(run)}",
-            curve([Line("CLS", line("cls"), raw=True)], alt="CLS loss", limits=known, end=end),
-        ),
-        (
-            "Patch loss, nat",
-            "The same cross-entropy for every patch token.",
-            curve(
-                [Line("patch", line("patch"), raw=True)], alt="Patch loss", limits=known, end=end
-            ),
-        ),
-        (
-            "KoLeo",
-            "Minus the mean log distance of a scan's feature to the nearest other of its batch: "
-            "falls as features spread.",
-            curve(
-                [Line("KoLeo", line("koleo"), raw=True)] if np.any(line("koleo")[1]) else [],
-                alt="KoLeo regulariser",
-                end=end,
-            ),
-        ),
+        (term.title, term.caption + (_held_back(run) if term.name == "cls" else ""), chart)
+        for term, chart in zip(TERMS, _terms(run, known), strict=True)
+    ]
+    charts += [
         (
             "Gradient norm",
             "Before clipping.",
@@ -225,11 +193,7 @@ def _losses(run: Run, prefix: str) -> Section:
             curve(
                 [
                     Line(name, _positive(run.epoch_series(f"gradient_norms.{key}")))
-                    for key, name in (
-                        ("reconstruction", "reconstruction"),
-                        ("cls", "CLS"),
-                        ("patch", "patch"),
-                    )
+                    for key, name in ((term.name, term.title.split(",")[0]) for term in TERMS)
                 ],
                 alt="Gradient norm of each weighted loss",
                 log=True,
@@ -251,6 +215,22 @@ def _losses(run: Run, prefix: str) -> Section:
         sentences=[] if shown else ["No step record has been written yet, so nothing is drawn."],
         charts=shown,
     )
+
+
+def _terms(run: Run, known: list[Limit]) -> list[Markup | None]:
+    """One chart a loss term: ``known`` limits where it is a cross-entropy over prototypes."""
+    charts = []
+    for term in TERMS:
+        series = run.step_series(term.name)
+        lines = [Line(term.name, series, raw=True)] if np.any(series[1]) else []
+        if term.name != "reconstruction":
+            limits = known if term.uses & {"cls_head", "patch_head"} else []
+            charts.append(curve(lines, alt=term.title, limits=limits, end=run.last_step))
+            continue
+        foreground = run.step_series("reconstruction_foreground")
+        lines = [Line("all masked", series, raw=True), Line("foreground", foreground, raw=True)]
+        charts.append(curve(lines, alt=term.title, log=True, floor=1e-6, end=run.last_step))
+    return charts
 
 
 def _volume_line(column: str, metric: str, probes: list[Probe] | Absent) -> list[Limit]:
