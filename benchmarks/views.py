@@ -19,9 +19,12 @@ from pretrain_step import drawn, our_step, settings, volumes
 
 from volta3d.config import PretrainConfig, load_pretrain
 from volta3d.views.batch import make_views
+from volta3d.views.head import Head
 from volta3d.views.intensity import BIAS, DEGREE, GIBBS, NODES, NOISE, SIGMA
+from volta3d.views.parameters import scale_range
 
-CUBOIDS = 295  # of a mask of ratio .5, the mean number that the sampler draws
+CUBOIDS = 330  # of a mask of ratio .5, the mean number that the sampler draws
+MM = 2.0  # of a voxel, for views in millimetres
 
 
 def monai_views(config: PretrainConfig, edge: int) -> list[Callable[[torch.Tensor], object]]:
@@ -44,7 +47,7 @@ def monai_views(config: PretrainConfig, edge: int) -> list[Callable[[torch.Tenso
     for view in range(2 + v.locals):
         is_global = view < 2
         size = v.global_size if is_global else v.local_size
-        low, high = v.global_scale if is_global else v.local_scale
+        low, high = scale_range(v, is_global, Head(MM * edge))
         shift = (1 - low) * edge / 2
         parts = [
             RandFlip(prob=v.flip, spatial_axis=0),

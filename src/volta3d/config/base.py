@@ -23,13 +23,18 @@ Share = typing.Annotated[float, Field(gt=0, le=1)]
 Some = typing.Annotated[int, Field(ge=1)]
 
 
-def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
+def ordered(pair: tuple[float, float]) -> tuple[float, float]:
+    """A pair as it is, for the validation of a range.
+
+    Raises:
+        ValueError: the first is larger than the second.
+    """
     if pair[0] > pair[1]:
         raise ValueError("the first number is larger than the second")
     return pair
 
 
-Scale = typing.Annotated[tuple[Share, Share], AfterValidator(_ordered)]
+Scale = typing.Annotated[tuple[Share, Share], AfterValidator(ordered)]
 """From, to: each above 0 and at most 1."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from volta3d.config.base import (
     Config,
@@ -16,22 +16,33 @@ from volta3d.config.base import (
     Scale,
     Some,
     load_preset,
+    ordered,
     preset_names,
 )
 
 PRESETS = "presets"
+FRACTIONS: dict[str, tuple[float, float]] = {"global_scale": (0.7, 1.0), "local_scale": (0.35, 0.6)}
 Below = Annotated[float, Field(ge=0, lt=1)]
 
 
+Millimetres = Annotated[tuple[Positive, Positive], AfterValidator(ordered)]
+
+
 class ViewsConfig(Config):
-    """The views drawn from one scan (METHOD section 2)."""
+    """The views drawn from one scan (METHOD section 2).
+
+    How much of a head a view holds is said in one of two ways: in millimetres (``spacing_mm``), or
+    as a fraction of the prepared cube (``global_scale``), whatever that cube measures.
+    """
 
     downsample: Some = 1  # average-pool the prepared cube by this factor when loading
     global_size: Some = 96  # [I] 3DINO
     local_size: Some = 48  # [I] 3DINO
     locals: Count = 8  # [I] 3DINO
-    global_scale: Scale = (0.7, 1.0)  # [C] linear, of the volume
-    local_scale: Scale = (0.35, 0.6)  # [C]
+    spacing_mm: Millimetres | None = None  # of a voxel of a global view, from, to
+    local_spacing_mm: Millimetres | None = None  # of a local view's; None: as spacing_mm
+    global_scale: Scale | None = None  # [C] linear, of the volume; (.7, 1) without spacing_mm
+    local_scale: Scale | None = None  # [C] (.35, .6) without spacing_mm
     isotropic: bool = False  # one scale for the three axes
     flip: Probability = 0.5  # [C] left-right
     rotation: float = Field(default=10.0, ge=0, le=45)  # [C] degrees, uniform in +- about each axis
@@ -40,6 +51,24 @@ class ViewsConfig(Config):
     smooth: tuple[Probability, Probability, Probability] = (1.0, 0.1, 0.5)  # [C] g1, g2, locals
     gibbs: Probability = 0.2  # [C] on global 2
     bias: Probability = 0.5  # [C] smooth bias field
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_way(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        fractions = {name for name in FRACTIONS if content.get(name) is not None}
+        if content.get("spacing_mm") is None:
+            if content.get("local_spacing_mm") is not None:
+                raise ValueError("local_spacing_mm needs spacing_mm, of the global views")
+            missing = {name: FRACTIONS[name] for name in FRACTIONS if name not in fractions}
+            return {**content, **missing}
+        if fractions:
+            raise ValueError(
+                f"spacing_mm and {' and '.join(sorted(fractions))} both say how much of a head a "
+                f"view holds: set spacing_mm=null, or {'=null, '.join(sorted(fractions))}=null"
+            )
+        return content
 
 
 class MaskingConfig(Config):
@@ -89,6 +118,7 @@ class ObjectiveConfig(Config):
     bottleneck: Literal["plain", "standardised"] = "plain"  # before the L2 normalisation
     bottleneck_momentum: float = Field(default=0.9, ge=0, lt=1)
     bottleneck_epsilon: Positive = 0.1  # of the mean variance
+    start_statistics: Count = 0  # scans of a first look from which centres start; 0: from zero
     cls_start_epoch: Count = 0  # CLS loss off before
     cls_ramp_epochs: Count = 0  # then linear from 0 to its weight
 
@@ -112,6 +142,9 @@ class MonitorConfig(Config):
 
     every_epochs: Some = 1
     scans: Some = 128  # at most, for the feature monitors
+    holdout: float = Field(
+        default=0.0, ge=0
+    )  # people not trained on: a share, or from 1 on a number
     probe: str = ""  # a column of participants.tsv, e.g. age; empty: the first usable one
     alarm: Literal["stop", "warn"] = "warn"
     alarm_after_epochs: Count = 20  # a fresh network is always in alarm

@@ -11,6 +11,7 @@ from volta3d.doctor.budget import view_budget
 from volta3d.doctor.machine import describe_machine
 from volta3d.doctor.plan import plan_run
 from volta3d.doctor.text import render
+from volta3d.pretrain.scale import cube_edges_mm, measured
 
 __all__ = ["doctor", "render"]
 
@@ -39,6 +40,7 @@ def doctor(cohort: Path | None, config: PretrainConfig) -> dict[str, Any]:
             "edge": opened.contract.size // config.views.downsample,
             "fits_preset": plan["problem"] == "",
             "problem": plan["problem"],
+            "scale": measured(config, cube_edges_mm(opened)).content(),
         }
     usable = opened is not None and plan["problem"] == ""
     views = view_budget(opened, config) if opened is not None and usable else None

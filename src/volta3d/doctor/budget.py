@@ -18,7 +18,6 @@ from volta3d.model.pair import Network, build_pair
 from volta3d.objective.diagnostics import icc
 from volta3d.pretrain.data import Scans
 from volta3d.pretrain.fabric import build_fabric
-from volta3d.views.batch import make_views
 
 SCANS = 48
 EPOCHS = (0, 1)  # two globals in each: four views of a scan
@@ -50,11 +49,12 @@ def view_budget(cohort: Cohort, config: PretrainConfig) -> dict[str, Any]:
     objective = config.objective
     ratio = objective.student_temperature / objective.teacher_temperature[0]
     corrupted = objective.cls_student == "corrupted"
+    mild = "one scale" if config.views.spacing_mm else ".85-1"
     plans: list[tuple[str, dict[str, Any], str, bool]] = [
         ("globals as planned", {}, "global_views", True),
         ("globals as planned, corrupted", {}, "corrupted", corrupted),
         ("globals without intensity", {"intensity": 0.0}, "global_views", False),
-        ("globals mild: .85-1, isotropic, no intensity", MILD, "global_views", False),
+        (f"globals mild: {mild}, isotropic, no intensity", MILD, "global_views", False),
         ("no augmentation, corrupted", NONE, "corrupted", False),
     ]
     if config.views.locals:
@@ -62,7 +62,7 @@ def view_budget(cohort: Cohort, config: PretrainConfig) -> dict[str, Any]:
     rows = []
     with torch.no_grad(), fabric.autocast():
         for name, change, kind, planned in plans:
-            views = ViewsConfig(**{**config.views.model_dump(), **change})
+            views = _changed(config.views, change)
             if kind != "local_views":
                 views = views.model_copy(update={"locals": 0})
             features = _features(network, scans, chosen, config, views, kind)
@@ -81,6 +81,14 @@ def view_budget(cohort: Cohort, config: PretrainConfig) -> dict[str, Any]:
     return {"scans": len(chosen), "ratio": ratio, "rows": rows}
 
 
+def _changed(views: ViewsConfig, change: dict[str, Any]) -> ViewsConfig:
+    """The views with some settings changed; views in millimetres keep the middle of their range."""
+    if views.spacing_mm and "global_scale" in change:
+        middle = sum(views.spacing_mm) / 2
+        change = {**change, "global_scale": None, "spacing_mm": (middle, middle)}
+    return ViewsConfig(**{**views.model_dump(), **change})
+
+
 def _features(
     network: Network,
     scans: Scans,
@@ -95,15 +103,7 @@ def _features(
         parts = []
         for start in range(0, len(chosen), BATCH):
             part = chosen[start : start + BATCH]
-            batch = make_views(
-                scans.batch(part),
-                [scans.scan_ids[i] for i in part],
-                epoch=epoch,
-                seed=config.seed,
-                views=views,
-                masking=config.masking,
-                value_range=scans.contract.value_range,
-            )
+            batch = scans.views(part, config.model_copy(update={"views": views}), epoch)
             tokens = network.encoder(getattr(batch, kind))
             token = network.summariser(tokens).float().cpu()
             parts.append(token.unflatten(0, (-1, len(part))))

@@ -31,8 +31,9 @@ from volta3d.pretrain.data import Scans
 from volta3d.pretrain.monitor import AT_ONCE, ICC_SCANS, Monitor
 from volta3d.pretrain.optimiser import build_optimizer
 from volta3d.pretrain.step import SelfDistillation
-from volta3d.pretrain.trainer import START_SCANS, Made
-from volta3d.views.batch import ViewBatch, make_views
+from volta3d.pretrain.trainer import Made
+from volta3d.views.batch import ViewBatch
+from volta3d.views.head import Head
 
 REPEATS = 2  # of what is timed; the fastest counts
 START_AT_ONCE = 8  # scans of one batch of the first look
@@ -59,6 +60,8 @@ class Pretended(Scans):
         self.scan_ids = [str(place) for place in range(count)]
         self.participants = pd.DataFrame({"scan_id": self.scan_ids})
         self._resident = None
+        self.edges_mm = [contract.spacing * contract.size] * count
+        self._heads = {place: Head(self.edges_mm[place]) for place in range(count)}
         self._noise = torch.rand(1, 1, edge, edge, edge, device=device)
 
     def __len__(self) -> int:
@@ -91,15 +94,7 @@ class Probe:
 
     def views(self, part: np.ndarray) -> ViewBatch:
         """The views of some scans, which are read for it."""
-        return make_views(
-            self.scans.batch(part),
-            [self.scans.scan_ids[i] for i in part],
-            epoch=0,
-            seed=self.config.seed,
-            views=self.config.views,
-            masking=self.config.masking,
-            value_range=self.scans.contract.value_range,
-        )
+        return self.scans.views(part, self.config, 0)
 
     def micro(self, drawn: ViewBatch, now: Now) -> None:
         """Forward and backward of one micro-batch."""
@@ -115,7 +110,9 @@ class Probe:
 
     def start(self) -> float:
         """Seconds of the first look at the data, from one of its batches."""
-        scans = min(START_SCANS, len(self.scans))
+        scans = min(self.config.objective.start_statistics, len(self.scans))
+        if not scans:
+            return 0.0
         part = self.draw(min(START_AT_ONCE, scans))
 
         def begin(part: np.ndarray) -> None:

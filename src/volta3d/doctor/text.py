@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from volta3d.pretrain.scale import Scale
 from volta3d.progress import duration
 
 
@@ -13,6 +14,8 @@ def render(found: dict[str, Any]) -> str:
     parts = [_machine(found["machine"]), _plan(found["plan"], found["cohort"] is not None)]
     if found["cohort"] and found["cohort"]["problem"]:
         parts.insert(0, "Does not fit this cohort: " + found["cohort"]["problem"])
+    if found["cohort"]:
+        parts.append("Scale: " + Scale(**found["cohort"]["scale"]).text())
     if found["views"]:
         parts.append(_views(found["views"]))
     return "\n\n".join(parts)

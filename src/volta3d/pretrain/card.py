@@ -105,6 +105,7 @@ def model_card(content: dict[str, Any]) -> str:
             {
                 "input": f"{content['image_size']} voxels an edge",
                 "patch": f"{model['patch_size']} voxels an edge",
+                **_scale(content.get("scale")),
                 "blocks": model["depth"],
                 "heads": model["heads"],
                 "MLP": model["mlp"],
@@ -138,6 +139,18 @@ def objective_of(objective: dict[str, Any]) -> str:
     """The loss terms that are on and their weights; those the encoder's release lacked are off."""
     weights = {term.phrase: objective.get(term.name, 0.0) for term in TERMS}
     return "; ".join(f"{text} (weight {weight:g})" for text, weight in weights.items() if weight)
+
+
+def _scale(scale: Any) -> dict[str, Any]:
+    """The millimetres it saw, as rows; {} for encoders of releases that didn't measure them."""
+    if not isinstance(scale, dict):
+        return {}
+    return {
+        "voxel of a view": f"{scale['voxel_mm']:.3g} mm",
+        "token": f"{scale['token_mm']:.3g} mm an edge",
+        "view": f"{scale['view_edge_mm']:.3g} mm an edge",
+        "measured on": f"{scale['measured_on']} scans, by their affines",
+    }
 
 
 def _excluded(excluded: Any) -> dict[str, Any]:

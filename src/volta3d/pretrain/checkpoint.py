@@ -25,7 +25,7 @@ from volta3d.files import (
 )
 from volta3d.pretrain.step import SelfDistillation
 
-FORMAT = 1
+FORMAT = 2  # 1: masks leant to the far corner, loss terms of weight 0 were trained
 FILES = ("model.safetensors", "optimizer.safetensors")
 _FOLDER = re.compile(r"step-(\d+)")
 

@@ -21,6 +21,9 @@ from volta3d.errors import CohortError, VoltaError
 from volta3d.files import content_hash
 from volta3d.pretrain.ahead import within
 from volta3d.pretrain.distributed import launched
+from volta3d.pretrain.scale import check_scale
+from volta3d.views.batch import ViewBatch, make_views
+from volta3d.views.head import Head, cube_edge_mm, foreground_box
 
 SHIFT = 2**15
 HELD = 0.4  # of the free memory: scans that take less are held in it
@@ -66,6 +69,9 @@ class Scans:
         self._check()
         self._leave_out(excluded.scan_ids if excluded else frozenset())
         self.scan_ids = [str(s) for s in self.participants["scan_id"]]
+        size = self.contract.size
+        self.edges_mm = [cube_edge_mm(c.affine(row), size) for c, row in self._where]
+        self._heads: dict[int, Head] = {}
         held = keep == "resident" or (keep == "auto" and self._fits())
         self._resident = self._load() if held else None
 
@@ -137,13 +143,15 @@ class Scans:
         Raises:
             CohortError: with the settings that would fit.
         """
+        where = self.cohorts[0].path
+        check_scale(config, self.edges_mm, self.edge, where)
         need = config.views.global_size
-        if self.edge * 1.0 < need:
+        if config.views.spacing_mm is None and self.edge * 1.0 < need:
             raise CohortError(
                 f"The cohort's cubes have {self.edge} voxels an edge"
                 + (f" after downsampling by {self.downsample}" if self.downsample > 1 else "")
                 + f", but preset '{config.preset}' cuts global views of {need}",
-                where=self.cohorts[0].path,
+                where=where,
                 fix=f"Prepare with --set size={need * self.downsample} or more, choose a smaller "
                 f"preset, or lower views.downsample or views.global_size",
             )
@@ -215,6 +223,43 @@ class Scans:
         if self.device.type == "cuda":  # from pinned memory, so that compute goes on meanwhile
             return volumes.pin_memory().to(self.device, non_blocking=True)
         return volumes.to(self.device)
+
+    def heads(self, indices: Sequence[int] | np.ndarray, volumes: Tensor) -> list[Head]:
+        """Where the heads of some scans lie, looked up once in each.
+
+        Args:
+            indices: of the scans.
+            volumes: what :meth:`batch` gave for them.
+        """
+        places = [int(index) for index in indices]
+        for place, volume in zip(places, volumes, strict=True):
+            if place not in self._heads:
+                self._heads[place] = Head(self.edges_mm[place], *foreground_box(volume[0]))
+        return [self._heads[place] for place in places]
+
+    def views(
+        self,
+        indices: Sequence[int] | np.ndarray,
+        config: PretrainConfig,
+        epoch: int,
+        volumes: Tensor | None = None,
+    ) -> ViewBatch:
+        """The views of some scans in one epoch.
+
+        Args:
+            volumes: what :meth:`batch` gave for them, where it was called already.
+        """
+        given = self.batch(indices) if volumes is None else volumes
+        return make_views(
+            given,
+            [self.scan_ids[int(i)] for i in indices],
+            epoch=epoch,
+            seed=config.seed,
+            views=config.views,
+            masking=config.masking,
+            value_range=self.contract.value_range,
+            heads=self.heads(indices, given) if config.views.spacing_mm else None,
+        )
 
     def _cube(self, place: int) -> Tensor:
         cohort, row = self._where[place]

@@ -14,6 +14,7 @@ from volta3d.config import PretrainConfig
 from volta3d.files import atomic_folder, sha256, write_json, write_text
 from volta3d.model.pair import Network
 from volta3d.pretrain.card import model_card
+from volta3d.pretrain.scale import Scale
 
 FORMAT = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "MODEL_CARD.md"
@@ -27,6 +28,7 @@ def save_encoder(
     config: PretrainConfig,
     contract: Contract,
     card_facts: dict[str, Any],
+    scale: Scale | None = None,
 ) -> None:
     """Publish ``folder`` with model.safetensors, config.json and MODEL_CARD.md, whole or not.
 
@@ -37,6 +39,7 @@ def save_encoder(
         contract: how the scans it saw were prepared.
         card_facts: ``scans``, ``participants``, ``datasets``, ``synthetic``, ``steps``,
             ``monitors``, ``alarms``, ``data_hash``; what is missing the card calls unknown.
+        scale: the millimetres it saw; left out where nobody measured them.
 
     Raises:
         VoltaError: the folder cannot be written.
@@ -56,6 +59,7 @@ def save_encoder(
             "model": config.model.content(),
             "image_size": config.views.global_size,
             "downsample": config.views.downsample,
+            **({"scale": scale.content()} if scale else {}),
             "contract": contract.content(),
             "contract_hash": contract.hash(),
             "weights_sha256": sha256(temporary / WEIGHTS),

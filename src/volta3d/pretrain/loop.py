@@ -21,6 +21,7 @@ from volta3d.pretrain.fabric import build_fabric
 from volta3d.pretrain.log import MetricsLog, read_metrics
 from volta3d.pretrain.monitor import Monitor
 from volta3d.pretrain.run import RunFolder, StopRequest
+from volta3d.pretrain.scale import measured
 from volta3d.pretrain.trainer import Trainer
 
 Notify = Callable[[int, int, str], None]
@@ -71,6 +72,7 @@ def pretrain(
         scans = Scans.open(cohorts, config, fabric.device, exclude)
     if fabric.is_global_zero:
         tell(scans.about())
+        tell(f"It sees {measured(config, scans.edges_mm).text()}")
     with lost(), enough_memory(), folder.locked(fabric.is_global_zero), StopRequest() as stop:
         trainer = Trainer(scans, config, fabric)
         folder.identify(config, scans, fabric)

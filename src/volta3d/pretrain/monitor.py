@@ -26,7 +26,8 @@ from volta3d.objective.schedules import Now
 from volta3d.pretrain.data import Scans
 from volta3d.pretrain.quick_probes import knn_within, quick_knn, quick_probe
 from volta3d.pretrain.step import SelfDistillation
-from volta3d.views.batch import ViewBatch, make_views
+from volta3d.views.batch import ViewBatch
+from volta3d.views.geometry import centred_on, resample
 
 ICC_SCANS = 48
 AT_ONCE = 8  # scans of a look at most, however many processes share a micro-batch
@@ -75,15 +76,22 @@ class Monitor:
 
     def views(self, part: np.ndarray, volumes: Tensor, epoch: int = MONITOR_EPOCH) -> ViewBatch:
         """The views of some scans, the same at every call."""
-        return make_views(
-            volumes,
-            [self.scans.scan_ids[i] for i in part],
-            epoch=epoch,
-            seed=self.config.seed,
-            views=self.config.views,
-            masking=self.config.masking,
-            value_range=self.scans.contract.value_range,
-        )
+        return self.scans.views(part, self.config, epoch, volumes)
+
+    def seen(self, part: np.ndarray, volumes: Tensor) -> Tensor:
+        """One clean view of each scan at the scale of the globals, [B, 1, S, S, S].
+
+        In millimetres it is the middle of the head, else the whole cube.
+        """
+        views = self.config.views
+        if views.spacing_mm is None:
+            return whole(volumes, views.global_size)
+        edge = sum(views.spacing_mm) / 2 * views.global_size
+        heads = self.scans.heads(part, volumes)
+        geometries = [[centred_on(head, edge / head.edge_mm)] for head in heads]
+        value_range = self.scans.contract.value_range
+        low = volumes.amin((1, 2, 3, 4), keepdim=True) if value_range is None else None
+        return resample(volumes, geometries, views.global_size, low)
 
     @torch.no_grad()
     def measure(self, distillation: SelfDistillation, now: Now) -> dict[str, Any]:
@@ -94,8 +102,8 @@ class Monitor:
         """
         teacher = distillation.pair.teacher
         token, mean, bottleneck, probabilities = [], [], [], []
-        for _, volumes in self._batches(self.indices):
-            tokens = teacher.encoder(whole(volumes, self.config.views.global_size))
+        for part, volumes in self._batches(self.indices):
+            tokens = teacher.encoder(self.seen(part, volumes))
             logits, raw = distillation.cls_logits(teacher, tokens)
             if distillation.standardised:
                 raw = distillation.standardiser(raw)  # what the L2 normalisation sees
@@ -191,7 +199,7 @@ class Monitor:
             "mask": views.masks[:count].to(torch.uint8),
         }
         _save(folder / f"reconstruction-epoch-{epoch}.safetensors", pictures)
-        seen = whole(volumes, self.config.views.global_size)
+        seen = self.seen(part, volumes)
         tokens = distillation.pair.teacher.encoder(seen).float()
         with atomic_file(folder / "patch-tokens.safetensors") as temporary:
             save_file({"volume": seen[:, 0].cpu(), "tokens": tokens.cpu()}, temporary)

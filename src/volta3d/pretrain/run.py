@@ -212,6 +212,7 @@ class RunFolder:
         """Write the encoder folder and sum the run up, the part before a resume included."""
         from volta3d.pretrain.encoder import save_encoder
         from volta3d.pretrain.loop import PretrainResult
+        from volta3d.pretrain.scale import measured
 
         rank = trainer.ranks.rank
         if rank:
@@ -226,6 +227,7 @@ class RunFolder:
             network=trainer.distillation.pair.teacher,
             config=trainer.config,
             contract=trainer.scans.contract,
+            scale=measured(trainer.config, trainer.scans.edges_mm),
             card_facts={
                 "scans": len(trainer.scans),
                 "participants": trainer.scans.participants["participant_id"].nunique(),

@@ -23,9 +23,7 @@ from volta3d.pretrain.moments import TeacherMoments
 from volta3d.pretrain.optimiser import apply_schedule, build_optimizer, clip_gradients
 from volta3d.pretrain.step import SelfDistillation, logged
 from volta3d.randomness import epoch_order
-from volta3d.views.batch import ViewBatch, make_views
-
-START_SCANS = 64  # the statistics start from this many scans
+from volta3d.views.batch import ViewBatch
 
 
 def windows(order: np.ndarray, batch_size: int, accumulate: int) -> list[list[np.ndarray]]:
@@ -104,19 +102,14 @@ class Trainer:
 
     def views(self, part: np.ndarray, epoch: int) -> ViewBatch:
         """The views of some scans in one epoch."""
-        return make_views(
-            self.scans.batch(part),
-            [self.scans.scan_ids[i] for i in part],
-            epoch=epoch,
-            seed=self.config.seed,
-            views=self.config.views,
-            masking=self.config.masking,
-            value_range=self.scans.contract.value_range,
-        )
+        return self.scans.views(part, self.config, epoch)
 
     def start_statistics(self) -> None:
-        """Centres and standardiser from a first look at the data, before any training."""
-        order = epoch_order(len(self.scans), seed=self.config.seed, epoch=-1)[:START_SCANS]
+        """Centres and standardiser from a first look at the data, where the settings ask for it."""
+        count = self.config.objective.start_statistics
+        if not count:
+            return
+        order = epoch_order(len(self.scans), seed=self.config.seed, epoch=-1)[:count]
         parts = [order[i : i + 8] for i in range(0, len(order), 8)]
         self.distillation.start_statistics(Made(lambda part: self.views(part, -1), parts))
 

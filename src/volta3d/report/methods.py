@@ -115,22 +115,32 @@ def _bottleneck(config: PretrainConfig) -> str:
 
 def _views(config: PretrainConfig) -> str:
     v = config.views
+    held, local_held = _held(v.spacing_mm, v.global_scale), ""
+    if v.locals:
+        local_held = _held(v.spacing_mm and (v.local_spacing_mm or v.spacing_mm), v.local_scale)
     local = (
-        f"and {v.locals} local views of {v.local_size}³ voxels covering "
-        f"{_said(v.local_scale[0])}\N{EN DASH}{_said(v.local_scale[1])} "
+        f"and {v.locals} local views of {v.local_size}³ voxels {local_held} "
         if v.locals
         else "and no local views "
     )
     shape = "isotropic " if v.isotropic else ""
     return (
-        f"From every scan two global views of {v.global_size}³ voxels, covering "
-        f"{_said(v.global_scale[0])}\N{EN DASH}{_said(v.global_scale[1])} of the volume per axis, "
-        f"{local}"
+        f"From every scan two global views of {v.global_size}³ voxels {held} {local}"
         f"were drawn in each epoch with {shape}scaling, left\N{EN DASH}right flips (probability "
         f"{_said(v.flip)}) and rotations up to {_said(v.rotation)}°, in one resampling; "
         "intensities were changed by gamma, histogram shift or noise, smoothing, Gibbs ringing "
         f"and a bias field [@3dino], at {_said(100 * v.intensity)} % of full strength."
     )
+
+
+def _held(spacing: tuple[float, float] | None, scale: tuple[float, float] | None) -> str:
+    """How much of a head a view holds."""
+    if spacing:
+        low, high = map(_said, spacing)
+        return f"with an edge of {low}\N{EN DASH}{high} mm, at least half of each inside the head,"
+    assert scale is not None  # one of the two ways is always set
+    low, high = map(_said, scale)
+    return f"covering {low}\N{EN DASH}{high} of the volume per axis,"
 
 
 def _masking(config: PretrainConfig) -> str:

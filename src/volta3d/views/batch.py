@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from volta3d.config import MaskingConfig, ViewsConfig
 from volta3d.views.geometry import resample
+from volta3d.views.head import Head
 from volta3d.views.intensity import Intensity, apply_intensity
 from volta3d.views.key import GLOBALS
 from volta3d.views.masking import corrupt, draw_masks
@@ -59,6 +61,7 @@ def make_views(
     views: ViewsConfig,
     masking: MaskingConfig,
     value_range: tuple[float, float] | None = (0.0, 1.0),
+    heads: Sequence[Head] | None = None,
 ) -> ViewBatch:
     """Two corrupted globals and N locals of each scan (METHOD sections 2 and 3).
 
@@ -70,9 +73,11 @@ def make_views(
         value_range: the range of the cohort, where results of intensity operations end. None
             (z-scored cohorts): each volume's own minimum and maximum stand in. The lower end is
             black: it fills what lies outside the volume, and masked voxels under fill ``zeros``.
+        heads: of the B scans; needed where views are described in millimetres.
 
     Raises:
-        ValueError: the volumes are not [B, 1, D, H, W] with B scan ids, or not floating point.
+        ValueError: heads are needed and missing; the volumes are not [B, 1, D, H, W] with B scan
+            ids, or not floating point.
     """
     if volumes.ndim != 5 or volumes.shape[:2] != (len(scan_ids), 1) or not scan_ids:
         raise ValueError(f"volumes {tuple(volumes.shape)} do not fit {len(scan_ids)} scan ids")
@@ -82,16 +87,15 @@ def make_views(
     alone = one_by_one(volumes.device)
     at_once = 1 if alone else len(scan_ids)
     parts = []
+    draw = partial(
+        view_parameters, epoch=epoch, seed=seed, views=views, masking=masking, mask=alone
+    )
+    known: Sequence[Head | None] = heads or [None] * len(scan_ids)
     for start in range(0, len(scan_ids), at_once):
         part = slice(start, start + at_once)
         drawn = [
-            [
-                view_parameters(
-                    s, v, epoch=epoch, seed=seed, views=views, masking=masking, mask=alone
-                )
-                for v in range(GLOBALS + views.locals)
-            ]
-            for s in scan_ids[part]
+            [draw(scan, view, head=head) for view in range(GLOBALS + views.locals)]
+            for scan, head in zip(scan_ids[part], known[part], strict=True)
         ]
         with exact(volumes.device):  # autocast would blur in bfloat16
             parts.append(_views(volumes[part].float(), drawn, masking, value_range))

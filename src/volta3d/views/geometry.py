@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from volta3d.config import ViewsConfig
+from volta3d.views.head import Head
 from volta3d.views.trilinear import sample_affine
 
 
@@ -24,8 +25,8 @@ class Geometry:
     """Where a view lies in its volume. Tuples are in axis order (0, 1, 2).
 
     Args:
-        scale: edge of the crop box as a fraction of the volume's edge, (0, 1].
-        center: centre of the crop box, normalised; the unrotated box stays inside the volume.
+        scale: edge of the crop box as a fraction of the volume's edge; above 1 it reaches beyond.
+        center: centre of the crop box, normalised.
         rotation: degrees about axes 0, 1, 2 through the view's centre.
         flip: the view is mirrored along axis 0.
     """
@@ -37,12 +38,20 @@ class Geometry:
 
 
 def draw_geometry(
-    generator: np.random.Generator, views: ViewsConfig, scale_range: tuple[float, float]
+    generator: np.random.Generator,
+    views: ViewsConfig,
+    scale_range: tuple[float, float],
+    head: Head | None = None,
 ) -> Geometry:
     """Draw one view's geometry [C].
 
     Every number is drawn whether it is used or not, so that changing one setting leaves the
     draws of the others as they were.
+
+    Args:
+        scale_range: of the crop box, as a fraction of the volume's edge.
+        head: the view is laid where at least half of it lies in this head's box, as far as the
+            box is large enough; None lays it anywhere in the volume.
     """
     scale = generator.uniform(*scale_range, size=3)
     position = generator.uniform(-1.0, 1.0, size=3)
@@ -50,12 +59,39 @@ def draw_geometry(
     mirrored = generator.uniform()
     if views.isotropic:
         scale[:] = scale[0]
+    center = position * (1.0 - scale)
+    if head is not None:
+        low, high = _centers(scale, head)
+        center = low + (position + 1.0) / 2.0 * (high - low)
     return Geometry(
         scale=_triple(scale),
-        center=_triple(position * (1.0 - scale)),
+        center=_triple(center),
         rotation=_triple(angles * views.rotation),
         flip=bool(mirrored < views.flip),
     )
+
+
+IN_HEAD = 0.5 ** (1 / 3)  # along each axis: half of the volume
+
+
+def _centers(scale: np.ndarray, head: Head) -> tuple[np.ndarray, np.ndarray]:
+    """Where a view's centre may lie along each axis: first and last.
+
+    Along each axis the view shares ``IN_HEAD`` with the head's box, of its own edge or of the box's
+    where that is shorter. A view that fits the volume stays inside it.
+    """
+    inside = np.abs(1.0 - scale)
+    start, stop = np.asarray(head.low), np.asarray(head.high)
+    shared = IN_HEAD * np.minimum(2.0 * scale, stop - start)
+    low = np.maximum(start + shared - scale, -inside)
+    high = np.minimum(stop - shared + scale, inside)
+    return low, np.maximum(low, high)
+
+
+def centred_on(head: Head, scale: float) -> Geometry:
+    """An upright view of the middle of a head's box, a fraction ``scale`` of the volume's edge."""
+    center = (np.asarray(head.low) + np.asarray(head.high)) / 2.0
+    return Geometry(scale=(scale, scale, scale), center=_triple(center))
 
 
 def rotation_matrix(degrees: tuple[float, float, float]) -> np.ndarray:
