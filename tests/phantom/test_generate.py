@@ -46,6 +46,16 @@ def test_descriptions_hold_what_bids_requires(phantom_folder: Path) -> None:
         assert description["Synthetic"] is True
 
 
+def test_the_templates_terms_travel_with_the_images(phantom_folder: Path) -> None:
+    readme = (phantom_folder / "README").read_text("utf-8")
+    assert "Permission to use, copy, modify, and distribute" in readme
+    for folder in (phantom_folder, phantom_folder / TRUTH):
+        terms = json.loads((folder / "dataset_description.json").read_text("utf-8"))["License"]
+        assert "any purpose, without fee" in terms
+        assert "Copyright (C) 1993-2009 Louis Collins" in terms
+        assert "\n" not in terms
+
+
 def test_participants_are_described_column_by_column(phantom_folder: Path) -> None:
     people = pd.read_csv(phantom_folder / "participants.tsv", sep="\t")
     assert list(people.columns[:5]) == ["participant_id", "age", "sex", "site", "diagnosis"]
@@ -55,7 +65,7 @@ def test_participants_are_described_column_by_column(phantom_folder: Path) -> No
     assert list(described) == list(people.columns[1:])
     for column in ("sex", "site", "diagnosis"):
         assert set(people[column]) == set(described[column]["Levels"])
-    assert "0.80" in described["diagnosis"]["Description"]
+    assert "0.70" in described["diagnosis"]["Description"]
     assert "0.96" in described["sex"]["Description"]
     assert f"{VENTRICLE_PER_YEAR}" in described["age"]["Description"]
 

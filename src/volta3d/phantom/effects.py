@@ -1,6 +1,21 @@
 """What sex, age and diagnosis do to a synthetic brain: effects of stated size.
 
-All are ours [C], of the order that the literature reports, and independent of one another.
+All are ours [C], of the order that the literature reports for ageing and for a dementia, visible to
+the eye in voxels of 3 mm, and independent of one another. Against them stand differences between
+people that mean nothing (volumes, proportions of the head, the course of its folds) and between
+scans (contrast, bias field, position). Means, and standard deviations between people:
+
+==================  ===========================  ==========================  ==================
+structure           from age 20 to age 85        with atrophy                between people
+==================  ===========================  ==========================  ==================
+lateral ventricles  12 to 36 ml                  x 1.8                       sd of log .20
+hippocampus, each   3.6 to 3.2 ml                x 0.70                      sd of log .08, side .03
+grey matter         -20 %                        -8 % of the template's      sd 1.5 %
+grey-white signal   -20 %                                                    sd .04 of white
+head, linear        none; women .96 of men       none                        sd 2 %
+==================  ===========================  ==========================  ==================
+
+Grey matter goes where it borders on outer fluid, so the sulci widen.
 Structures change their volume by a flow whose divergence is prescribed: a material volume V grows
 as dV/dt = ∫ div v, so a divergence of log f throughout a structure multiplies its volume by f, and
 image and labels move together.
@@ -25,15 +40,19 @@ AGES = (20.0, 85.0)  # years, uniform
 HEAD_FEMALE = 0.96  # linear size relative to male
 HEAD_DEVIATION = 0.02
 
-VENTRICLE_PER_YEAR = 0.018  # of log volume, from age 20
-VENTRICLE_ATROPHY = 1.35  # factor on the volume
-VENTRICLE_DEVIATION = 0.15  # of log volume
+VENTRICLE_YOUNG = 0.7  # factor on the template's volume at age 20
+VENTRICLE_PER_YEAR = 0.017  # of log volume, from age 20
+VENTRICLE_ATROPHY = 1.80  # factor on the volume
+VENTRICLE_DEVIATION = 0.20  # of log volume
 
-HIPPOCAMPUS_ATROPHY = 0.80  # factor on the volume
-HIPPOCAMPUS_DEVIATION = 0.05  # of log volume, both sides together
-SIDE_DEVIATION = 0.02  # of log volume, each side
+HIPPOCAMPUS_PER_YEAR = 0.0018  # of log volume lost, from age 20
+HIPPOCAMPUS_ATROPHY = 0.70  # factor on the volume
+HIPPOCAMPUS_DEVIATION = 0.08  # of log volume, both sides together
+SIDE_DEVIATION = 0.03  # of log volume, each side
 
-GREY_PER_YEAR = 0.002  # share of all grey matter lost per year from age 20
+GREY_PER_YEAR = 0.003  # share of all grey matter lost per year from age 20
+GREY_ATROPHY = 0.08  # share of all grey matter lost
+GREY_DEVIATION = 0.015  # of that share
 CONTRAST_PER_YEAR = 0.003  # share of the grey-white signal difference lost per year from age 20
 
 STRUCTURES = ("right_hippocampus", "left_hippocampus", "ventricle")
@@ -42,18 +61,19 @@ _GRID = Grid((-78.0, -114.0, -78.0), 3.0, (53, 68, 56))
 
 def ventricle_factor(age: float, atrophy: bool) -> float:
     """The mean volume of the lateral ventricles relative to the template's."""
-    factor = math.exp(VENTRICLE_PER_YEAR * (age - AGES[0]))
+    factor = VENTRICLE_YOUNG * math.exp(VENTRICLE_PER_YEAR * (age - AGES[0]))
     return factor * (VENTRICLE_ATROPHY if atrophy else 1.0)
 
 
-def hippocampus_factor(atrophy: bool) -> float:
+def hippocampus_factor(age: float, atrophy: bool) -> float:
     """The mean volume of a hippocampus relative to the template's."""
-    return HIPPOCAMPUS_ATROPHY if atrophy else 1.0
+    factor = math.exp(-HIPPOCAMPUS_PER_YEAR * (age - AGES[0]))
+    return factor * (HIPPOCAMPUS_ATROPHY if atrophy else 1.0)
 
 
-def grey_factor(age: float) -> float:
-    """The volume of grey matter relative to the template's."""
-    return 1 - GREY_PER_YEAR * (age - AGES[0])
+def grey_factor(age: float, atrophy: bool) -> float:
+    """The mean volume of grey matter relative to the template's."""
+    return 1 - GREY_PER_YEAR * (age - AGES[0]) - (GREY_ATROPHY if atrophy else 0.0)
 
 
 def contrast_factor(age: float) -> float:
@@ -108,6 +128,7 @@ def structure_flows(anatomy: Anatomy) -> StructureFlows:
     found = sample(anatomy.tissues, anatomy.grid, points).numpy()
     core, rim, white, _, side, ventricle = found
     brain = core + rim + white + ventricle
+    fluid = np.clip(1 - core - rim - white, 0, 1)
     structures = np.stack([np.clip(side, 0, 1), np.clip(-side, 0, 1), ventricle])
     regions = [_around(structures[0], 1.5), _around(structures[1], 1.5), _around(ventricle, 4.5)]
     hippocampi = np.clip(regions[0] + regions[1], 0, 1)
@@ -115,7 +136,8 @@ def structure_flows(anatomy: Anatomy) -> StructureFlows:
     velocities = []
     for index, region in enumerate(regions):
         if index < 2:
-            room = _around(structures[index], 9.0) * (1 - region)
+            # Mostly the fluid beside it, so that a hippocampus that shrinks leaves a dark gap.
+            room = _around(structures[index], 9.0) * (1 - region) * (0.15 + fluid)
         else:
             room = np.clip(brain, 0, 1) * (1 - region) * (1 - hippocampi)
         divergence = region - room * (region.sum() / room.sum())

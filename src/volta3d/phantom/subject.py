@@ -54,7 +54,7 @@ def draw_subject(number: int, seed: int) -> Subject:
     head = effects.HEAD_FEMALE if sex == "F" else 1.0
     both, right, left, fluid = own.standard_normal(4)
     hippocampus = (
-        math.log(effects.hippocampus_factor(atrophy)) + effects.HIPPOCAMPUS_DEVIATION * both
+        math.log(effects.hippocampus_factor(age, atrophy)) + effects.HIPPOCAMPUS_DEVIATION * both
     )
     return Subject(
         number=number,
@@ -72,5 +72,7 @@ def draw_subject(number: int, seed: int) -> Subject:
                 + effects.VENTRICLE_DEVIATION * fluid
             ),
         ),
-        grey_factor=effects.grey_factor(age),
+        grey_factor=float(
+            effects.grey_factor(age, atrophy) + effects.GREY_DEVIATION * own.standard_normal()
+        ),
     )
