@@ -59,21 +59,21 @@ STRUCTURES = ("right_hippocampus", "left_hippocampus", "ventricle")
 _GRID = Grid((-78.0, -114.0, -78.0), 3.0, (53, 68, 56))
 
 
-def ventricle_factor(age: float, atrophy: bool) -> float:
-    """The mean volume of the lateral ventricles relative to the template's."""
+def ventricle_factor(age: float, atrophy: float) -> float:
+    """The mean volume of the lateral ventricles relative to the template's; atrophy is 0 to 1."""
     factor = VENTRICLE_YOUNG * math.exp(VENTRICLE_PER_YEAR * (age - AGES[0]))
-    return factor * (VENTRICLE_ATROPHY if atrophy else 1.0)
+    return factor * float(VENTRICLE_ATROPHY**atrophy)
 
 
-def hippocampus_factor(age: float, atrophy: bool) -> float:
+def hippocampus_factor(age: float, atrophy: float) -> float:
     """The mean volume of a hippocampus relative to the template's."""
     factor = math.exp(-HIPPOCAMPUS_PER_YEAR * (age - AGES[0]))
-    return factor * (HIPPOCAMPUS_ATROPHY if atrophy else 1.0)
+    return factor * float(HIPPOCAMPUS_ATROPHY**atrophy)
 
 
-def grey_factor(age: float, atrophy: bool) -> float:
+def grey_factor(age: float, atrophy: float) -> float:
     """The mean volume of grey matter relative to the template's."""
-    return 1 - GREY_PER_YEAR * (age - AGES[0]) - (GREY_ATROPHY if atrophy else 0.0)
+    return 1 - GREY_PER_YEAR * (age - AGES[0]) - GREY_ATROPHY * atrophy
 
 
 def contrast_factor(age: float) -> float:

@@ -6,6 +6,8 @@ import itertools
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from volta3d.phantom import effects
 from volta3d.randomness import numpy_generator
 
@@ -50,29 +52,47 @@ def draw_subject(number: int, seed: int) -> Subject:
     own = numpy_generator(seed, "phantom", "subject", number)
     youngest, oldest = effects.AGES
     age = round(youngest + (oldest - youngest) * (stratum + own.uniform()) / BLOCK, 1)
-    atrophy = diagnosis == ATROPHY
+    atrophy = float(diagnosis == ATROPHY)
+    return make_subject(number, f"sub-SYN{number:03d}", own, age, sex, site, diagnosis, atrophy)
+
+
+def make_subject(
+    number: int,
+    name: str,
+    own: np.random.Generator,
+    age: float,
+    sex: str,
+    site: str,
+    diagnosis: str,
+    atrophy: float,
+) -> Subject:
+    """A subject with given age, sex and atrophy, the rest drawn from ``own``.
+
+    Args:
+        number: that keys anatomy and noise.
+        own: the same state gives the same person, older or more ill.
+        atrophy: 0 none, 1 all of it; shares between scale the logarithm of its factors.
+    """
     head = effects.HEAD_FEMALE if sex == "F" else 1.0
-    both, right, left, fluid = own.standard_normal(4)
+    both, right, left, fluid, size, grey = own.standard_normal(6)
     hippocampus = (
         math.log(effects.hippocampus_factor(age, atrophy)) + effects.HIPPOCAMPUS_DEVIATION * both
     )
+    ventricles = (
+        math.log(effects.ventricle_factor(age, atrophy)) + effects.VENTRICLE_DEVIATION * fluid
+    )
     return Subject(
         number=number,
-        name=f"sub-SYN{number:03d}",
+        name=name,
         age=age,
         sex=sex,
         site=site,
         diagnosis=diagnosis,
-        head_scale=float(head + effects.HEAD_DEVIATION * own.standard_normal()),
+        head_scale=float(head + effects.HEAD_DEVIATION * size),
         log_factors=(
             float(hippocampus + effects.SIDE_DEVIATION * right),
             float(hippocampus + effects.SIDE_DEVIATION * left),
-            float(
-                math.log(effects.ventricle_factor(age, atrophy))
-                + effects.VENTRICLE_DEVIATION * fluid
-            ),
+            float(ventricles),
         ),
-        grey_factor=float(
-            effects.grey_factor(age, atrophy) + effects.GREY_DEVIATION * own.standard_normal()
-        ),
+        grey_factor=float(effects.grey_factor(age, atrophy) + effects.GREY_DEVIATION * grey),
     )
