@@ -14,7 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command; its exit code."""
     parser = argparse.ArgumentParser(prog="python -m volta3d.phantom.archives", description=__doc__)
     parser.add_argument("out", type=Path, help="the folder to create")
-    parser.add_argument("--size", type=int, default=1, help="1 holds about 100 people")
+    parser.add_argument("--size", type=int, default=1, help="1 holds 52 people")
     parser.add_argument("--spacing", type=float, default=3.0, help="voxel size in mm")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)

@@ -22,8 +22,8 @@ SCANNERS = (
     replace(SCANNER_BASES["adni"], name="adni-3T", noise=0.02, grey=0.70, gain=520.0, tesla=3.0),
 )
 AGES = (56.0, 89.0)
-PER_SIZE = 16  # people of ADNI
-HARP_PER_SIZE = 10  # of them, these are in HarP
+PER_SIZE = 12  # people of ADNI
+HARP_PER_SIZE = 8  # of them, these are in HarP
 HUNDRED = 0.75  # of HarP's people are in the release of 100, the others in that of 35
 
 
@@ -58,8 +58,9 @@ def write_adni(root: Path, camera: Camera, size: int) -> None:
             scans.append(("MP-RAGE", when, 13002 + 10 * n, later, "m24", person.age + 2))
         for about, when, image_id, taken, visit, age in scans:
             _series(root, person, about, when, image_id, taken)
-            row: list[object] = [f"I{image_id}", person.name, group, person.sex, f"{age:.0f}", visit, "MRI",
-                   about.replace("_", " "), "Original", _american(when), "DCM", ""]  # fmt: skip
+            words = [about.replace("_", " "), "Original", _american(when), "DCM", ""]
+            about_person = [person.name, group, person.sex, f"{age:.0f}", visit, "MRI"]
+            row: list[object] = [f"I{image_id}", *about_person, *words]
             searched += [row] if n % 8 != 6 else []
             if n % 8 != 7:
                 code = "bl" if visit == "sc" else visit

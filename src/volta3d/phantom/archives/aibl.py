@@ -19,7 +19,7 @@ WORDS = ("Baseline", "18 Month follow-up", "36 Month follow-up")
 SEARCH = ["Image Data ID", "Subject", "Group", "Sex", "Age", "Visit", "Modality", "Description",
           "Type", "Acq Date", "Format", "Downloaded"]  # fmt: skip
 AGES = (61.0, 88.0)
-PER_SIZE = 24
+PER_SIZE = 12
 
 
 def write_aibl(root: Path, camera: Camera, size: int) -> None:
@@ -35,7 +35,7 @@ def write_aibl(root: Path, camera: Camera, size: int) -> None:
         course, rid = COURSES[n % len(COURSES)], int(person.name)
         start = date(2007, 1, 9) + timedelta(days=17 * n)
         site, born = 1 + n % 2, start.year - int(person.age)
-        known = n % 23 != 22
+        known = n % 12 != 6
         if known:
             demography.append([rid, site, "bl", 1 if person.sex == "M" else 2, f"/{born}"])
         for number, diagnosis in enumerate(course):
@@ -48,12 +48,12 @@ def write_aibl(root: Path, camera: Camera, size: int) -> None:
             name = f"AIBL_{rid}_MR_{about}_Br_20150101000000000_S20101_I{image_id}.nii"
             folder = root / "AIBL" / person.name / about / f"{day.isoformat()}_11_20_11.0"
             save(folder / f"I{image_id}" / name, taken.image, taken.affine)
-            code = -4 if n % 11 == 10 and number else CODES[diagnosis]
+            code = -4 if n % 12 == 4 and number == 1 else CODES[diagnosis]
             if known:
                 diagnoses.append([rid, site, VISITS[number], code, -4])
             if n % 12 != 7:
                 scanned.append([rid, site, VISITS[number], day.strftime("%m/%d/%Y"), 1])
-            if n % 3:
+            if n % 3 and n % 12 != 7:
                 searched.append(
                     [image_id, person.name, "AIBL", person.sex, int(person.age + 1.5 * number),
                      WORDS[number], "MRI", about.replace("_", " "), "Original",

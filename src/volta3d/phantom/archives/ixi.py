@@ -17,7 +17,7 @@ HEAD = ["IXI_ID", "SEX_ID (1=m, 2=f)", "HEIGHT", "WEIGHT", "ETHNIC_ID", "MARITAL
         "OCCUPATION_ID", "QUALIFICATION_ID", "DOB", "DATE_AVAILABLE", "STUDY_DATE",
         "AGE"]  # fmt: skip
 AGES = (20.0, 86.0)
-PER_SIZE = 30
+PER_SIZE = 20
 
 
 def write_ixi(root: Path, camera: Camera, size: int) -> None:
@@ -34,12 +34,12 @@ def write_ixi(root: Path, camera: Camera, size: int) -> None:
         taken = camera.take(person, HOSPITALS[hospital])
         file = f"{person.name}-{hospital}-{828 + 13 * n:04d}-T1.nii.gz"
         save(root / file, taken.image, taken.affine)
-        sex = 0 if n % 25 == 11 else "MF".index(person.sex) + 1
-        age: object = "" if n % 25 == 17 else person.age
+        sex = 0 if n % 20 == 11 else "MF".index(person.sex) + 1
+        age: object = "" if n % 20 == 17 else person.age
         number = int(person.name[3:])
         row: list[object] = [number, sex, 170, 70, 1, 2, 1, 5, "", 1, "2005-11-18", age]
         empty: list[object] = [number, sex, 0, 0, 0, 0, 0, 0, "", 0, "", ""]
-        if n % 25 != 23:
-            rows += [empty, row] if n % 25 == 5 else [row]
+        if n % 20 != 13:
+            rows += [empty, row] if n % 20 == 5 else [row]
         rows += [[number + 1, 1, 0, 0, 0, 0, 0, 0, "", 0, "", 44.2]] if n % 10 == 0 else []
     table(root / "IXI.csv", HEAD, rows)

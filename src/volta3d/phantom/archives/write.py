@@ -42,7 +42,7 @@ def write_archives(out: Path | str, *, size: int = 1, spacing: float = 3.0, seed
 
     Args:
         out: the folder to create; earlier synthetic archives there are replaced.
-        size: 1 holds 16 people of ADNI, 10 of whom are HarP's, 8 of BraTS, 30 of IXI, 24 of AIBL.
+        size: 1 holds 12 people of ADNI, 8 of whom are HarP's, 8 of BraTS, 20 of IXI, 12 of AIBL.
         spacing: base voxel size in mm.
 
     Raises:
