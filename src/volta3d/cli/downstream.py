@@ -49,7 +49,7 @@ def classify(
     """Sex, diagnosis, age or any column from scans: arms compared by cross-validation."""
     from volta3d.config import load_classify
     from volta3d.downstream.classification.classify import classify as run
-    from volta3d.evaluate.classification.text import render
+    from volta3d.evaluate.classification.summary_lines import render
     from volta3d.evaluate.evaluate import evaluate as measure
 
     settings = list(assignments or [])
@@ -169,7 +169,7 @@ def evaluate(
     """Metrics from predictions alone: scores, intervals over subjects, tests between arms."""
     from volta3d.config import load_segment
     from volta3d.evaluate.evaluate import evaluate as run
-    from volta3d.evaluate.text import render
+    from volta3d.evaluate.summary_lines import render
 
     wanted: Any = labels
     if reference is not None and labels is not None:

@@ -43,7 +43,7 @@ def segment(
     from volta3d.downstream.segmentation.segment import segment as run
     from volta3d.evaluate.segmentation.outlines import draw_outlines
     from volta3d.evaluate.segmentation.score import evaluate_segmentation
-    from volta3d.evaluate.segmentation.text import render
+    from volta3d.evaluate.segmentation.summary_lines import render
 
     config = load_segment(preset, assignments or [])
     with Steps("segment", "epochs") as steps:

@@ -58,18 +58,22 @@ def evaluate(
     absent = next((path for path in paths if not path.exists()), None)
     if absent is not None:
         raise VoltaError("No such run", where=absent, fix="Check the path")
-    told = [path for path in paths if is_told(path) and (labels is not None or not _is_run(path))]
-    if told:
-        if len(told) < len(paths):
+    predicted = [
+        path for path in paths if is_told(path) and (labels is not None or not _is_run(path))
+    ]
+    if predicted:
+        if len(predicted) < len(paths):
             raise UsageError(
                 "Folders of predict and other runs together",
-                where=next(path for path in paths if path not in told),
+                where=next(path for path in paths if path not in predicted),
                 fix="Evaluate them apart",
             )
-        from volta3d.evaluate.classification.told import evaluate_told  # torch loads slowly
+        from volta3d.evaluate.classification.external_validation import (
+            evaluate_external,  # torch loads slowly
+        )
 
         table = None if labels is None else Path(labels)
-        return [evaluate_told(told, table, None if out is None else Path(out), target)]
+        return [evaluate_external(predicted, table, None if out is None else Path(out), target)]
     given = {"--labels": labels is not None, "--out": out is not None, "--target": bool(target)}
     if any(given.values()):
         raise UsageError(

@@ -143,7 +143,7 @@ def probe(
 def origin_warnings(table: pd.DataFrame) -> list[str]:
     """What to know where the trained features tell where a scan comes from.
 
-    Whatever differs between sites or data sets, diagnosis for one, is then told with it.
+    Whatever differs between sites or data sets, diagnosis for one, is then read with it.
 
     Args:
         table: what :func:`probe` returned.
@@ -158,7 +158,7 @@ def origin_warnings(table: pd.DataFrame) -> list[str]:
                 f"The features tell the {'data set' if column == 'dataset' else column} of a scan: "
                 f"AUROC {best['score']:.2f} ({best['low']:.2f} to {best['high']:.2f}), "
                 f"{best['features'].removeprefix('trained ')}, {best['probe']}. What differs "
-                "between them in numbers is told along with it: compare within each"
+                "between them in numbers is read along with it: compare within each"
             )
     return found
 
@@ -176,12 +176,12 @@ def answer(
     weights = resample_subjects(question.groups, RESAMPLES, seed)
     rows: list[dict[str, object]] = []
     for probe_name, predictor in PROBES.items():
-        told = {
+        predicted = {
             name: out_of_fold(question, features[question.known], predictor, seed=seed)
             for name, features in arms.items()
         }
         for metric, score in question.scores.items():
-            for name, repeats in told.items():
+            for name, repeats in predicted.items():
                 drawn = averaged(score, repeats)
                 point, low, high = interval(drawn, weights)
                 row: dict[str, object] = {
@@ -196,8 +196,8 @@ def answer(
                     "n": len(question.values),
                     "subjects": len(np.unique(question.groups)),
                 }
-                if f"un{name}" in told:
-                    before = averaged(score, told[f"un{name}"])
+                if f"un{name}" in predicted:
+                    before = averaged(score, predicted[f"un{name}"])
                     gain = interval(_difference(drawn, before), weights)
                     row |= dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True))
                 rows.append(row)

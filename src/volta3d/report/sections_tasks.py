@@ -10,7 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from volta3d.errors import VoltaError
-from volta3d.evaluate.classification.text import empty_text, fitted_text
+from volta3d.evaluate.classification.summary_lines import empty_text, fitted_text
 from volta3d.report.blocks import Exhibit, Group, Section, Viewer
 from volta3d.report.figures_calibration import calibration
 from volta3d.report.figures_cases import NAMES, cases

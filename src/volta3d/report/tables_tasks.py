@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from volta3d.evaluate.classification.text import SHOWN, tests_of
+from volta3d.evaluate.classification.summary_lines import SHOWN, tests_of
 from volta3d.report.figures_folds import interval_words
 from volta3d.report.style import MINUS, UNKNOWN, number
 from volta3d.report.tables import Table

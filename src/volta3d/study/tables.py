@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from volta3d.evaluate.classification.text import tests_of
+from volta3d.evaluate.classification.summary_lines import tests_of
 from volta3d.evaluate.text_table import p_text
 from volta3d.files import read_json
 from volta3d.pretrain.log import read_metrics

@@ -17,7 +17,7 @@ from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_s
 
 from volta3d.downstream.classification.predictions import PREDICTIONS, write_predictions
 from volta3d.errors import UsageError, VoltaError
-from volta3d.evaluate.classification.text import render
+from volta3d.evaluate.classification.summary_lines import render
 from volta3d.evaluate.evaluate import evaluate
 from volta3d.files import sha256
 
@@ -94,6 +94,32 @@ def test_X15_every_metric_against_its_definition(tmp_path: Path) -> None:
     for name, value in expected.items():
         assert by["a", name]["score"] == pytest.approx(value, abs=1e-9), name
         assert by["a", name]["low"] <= value <= by["a", name]["high"]
+
+
+def test_sensitivity_and_specificity_are_also_averaged_over_folds(tmp_path: Path) -> None:
+    rows = table({"a": 1.0}, n=40)
+    found, by = measured(tmp_path, rows)
+    for name, wanted, threshold in (
+        ("sensitivity at .5", "M", 0.5),
+        ("specificity at .5", "F", 0.5),
+        ("sensitivity at Youden", "M", 0.4),
+        ("specificity at Youden", "F", 0.4),
+    ):
+        folds = []
+        for fold in range(3):
+            own = [r for r in rows.to_dict("records") if r["fold"] == fold]
+            scores = [r["score"] for r in own if r["target"] == wanted]
+            hits = [(s >= threshold) == (wanted == "M") for s in scores]
+            folds.append(sum(hits) / len(hits))
+        row, mean = by["a", name], sum(folds) / 3
+        sd = math.sqrt(sum((f - mean) ** 2 for f in folds) / 2)
+        assert (row["fold_mean"], row["fold_sd"]) == pytest.approx((mean, sd))
+        assert f"{mean:.3f} ± {sd:.3f}" in render(found)
+    means = [by["a", n]["fold_mean"] - by["a", n]["score"] for n in ("AUROC", "sensitivity at .5")]
+    assert means[0] == pytest.approx(0) and abs(means[1]) > 1e-6  # folds of unequal sizes
+    for row in found["rows"]:
+        del row["fold_mean"]  # metrics.json of before
+    assert "±" not in render(found)
 
 
 def test_T6_a_fold_with_one_class_has_no_auroc(tmp_path: Path) -> None:

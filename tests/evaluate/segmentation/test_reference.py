@@ -12,7 +12,7 @@ import pytest
 from volta3d.errors import UsageError, VoltaError
 from volta3d.evaluate.segmentation.score import evaluate_reference
 from volta3d.evaluate.segmentation.summary import ALL
-from volta3d.evaluate.segmentation.text import render
+from volta3d.evaluate.segmentation.summary_lines import render
 
 NAMED = "index\tname\n48\tLeft-Hippocampus\n47\tRight-Hippocampus\n"
 PARTS = "index\tname\n1\tAnterior\n2\tPosterior\n"

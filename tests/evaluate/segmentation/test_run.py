@@ -21,7 +21,7 @@ from volta3d.evaluate.segmentation.arms import arm_names
 from volta3d.evaluate.segmentation.outlines import draw_outlines, drawn_cases, surfaces_figure
 from volta3d.evaluate.segmentation.score import evaluate_segmentation
 from volta3d.evaluate.segmentation.summary import read_cases
-from volta3d.evaluate.segmentation.text import render
+from volta3d.evaluate.segmentation.summary_lines import render
 
 EDGE, PEOPLE = 20, 6
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])

@@ -16,7 +16,7 @@ from volta3d.evaluate.evaluate import evaluate
 from volta3d.evaluate.segmentation.labelsets import LabelSet, key_of
 from volta3d.evaluate.segmentation.score import evaluate_reference, score_masks
 from volta3d.evaluate.segmentation.summary import ALL, summarise
-from volta3d.evaluate.segmentation.text import render
+from volta3d.evaluate.segmentation.summary_lines import render
 
 SPACING = np.diag([0.5, 1.0, 2.0, 1.0])
 

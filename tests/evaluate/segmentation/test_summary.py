@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import wilcoxon
 
 from volta3d.evaluate.segmentation.summary import ALL, ranked_cases, read_cases, summarise
-from volta3d.evaluate.segmentation.text import render
+from volta3d.evaluate.segmentation.summary_lines import render
 from volta3d.report.tables_tasks import segmentation_table
 from volta3d.report.task_run import TaskRun
 from volta3d.statistics.holm import holm

@@ -50,7 +50,7 @@ DIGITS = 10  # beyond, machines differ in the order of their sums
 
 @dataclass(frozen=True)
 class Answers:
-    """What one arm told at one fraction.
+    """What one arm predicted at one fraction.
 
     Args:
         arm, fraction: which.
@@ -147,9 +147,9 @@ def collect(table: pd.DataFrame, labels: Sequence[str]) -> list[Answers]:
         for _, one in own.groupby("seed"):
             ordered = one.sort_values("scan_id", kind="stable")
             asked = ordered[["scan_id", "subject", "target", "fold"]]
-            told = [tuple(row) for row in asked.itertuples(index=False)]
-            reference = reference or told
-            if told != reference or ordered["scan_id"].duplicated().any():
+            asked_of = [tuple(row) for row in asked.itertuples(index=False)]
+            reference = reference or asked_of
+            if asked_of != reference or ordered["scan_id"].duplicated().any():
                 raise VoltaError(
                     "Arms, fractions or seeds were not tested on the same scans, each once, with "
                     "the same subjects, targets and folds",
@@ -206,6 +206,7 @@ def measure_answer(
                 "low": low,
                 "high": high,
                 "folds": folds,
+                "fold_mean": float(np.mean(defined)) if defined else math.nan,
                 "fold_sd": float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan,
                 "folds_undefined": len(folds) - len(defined),
                 "seeds": [score_once(measure, t) for t in answer.seeds],

@@ -22,13 +22,13 @@ from volta3d.downstream.segmentation.native import Grid
 from volta3d.downstream.segmentation.structures import Structure, classes_of
 from volta3d.errors import VoltaError
 from volta3d.evaluate.segmentation.arms import Key, arms_of_run
+from volta3d.evaluate.segmentation.case_matching import partners
+from volta3d.evaluate.segmentation.label_mapping import Structures, map_labels
 from volta3d.evaluate.segmentation.labelmaps import on_grid, read_classes
 from volta3d.evaluate.segmentation.labelsets import LabelSet
-from volta3d.evaluate.segmentation.meanings import Meaning, meanings
-from volta3d.evaluate.segmentation.pairing import partners
-from volta3d.evaluate.segmentation.relief import picture
 from volta3d.evaluate.segmentation.score import REFERENCE, read_config
 from volta3d.evaluate.segmentation.summary import CASES, ranked_cases, read_cases
+from volta3d.evaluate.segmentation.surface_render import picture
 from volta3d.files import atomic_file
 from volta3d.planes import PLANES, Plane, cut, edges
 from volta3d.prepare.tables import read_table
@@ -180,9 +180,9 @@ class _Labelled:
     """The label maps of a run, and what their values mean."""
 
     reference: LabelSet
-    structures: Meaning
+    structures: Structures
     arms: Mapping[Key, LabelSet]
-    own: Mapping[Key, Meaning]
+    own: Mapping[Key, Structures]
 
     @classmethod
     def open(cls, run: Path) -> _Labelled:
@@ -190,7 +190,7 @@ class _Labelled:
         folders = arms_of_run(run, read_config(run))
         first = {key: LabelSet.open(folder) for key, folder in folders.items() if key[1] == 0}
         labels = {name: (value,) for value, name in reference.names.items()}
-        structures, own = meanings(reference, first, labels)
+        structures, own = map_labels(reference, first, labels)
         return cls(reference, structures, first, own)
 
     def scan_id(self, case: str) -> str:

@@ -18,11 +18,16 @@ from volta3d.config import parse_yaml, read_yaml
 from volta3d.downstream.segmentation.structures import Structure, classes_of
 from volta3d.errors import VoltaError
 from volta3d.evaluate.segmentation.arms import Key, arm_names, arms_of_run
+from volta3d.evaluate.segmentation.case_matching import partners
+from volta3d.evaluate.segmentation.label_mapping import Structures, map_labels
 from volta3d.evaluate.segmentation.labelmaps import on_grid, read_classes
 from volta3d.evaluate.segmentation.labelsets import LabelSet
-from volta3d.evaluate.segmentation.meanings import Meaning, meanings
-from volta3d.evaluate.segmentation.misplaced import LABELS_FIX, RUN_FIX, misplaced, without_scores
-from volta3d.evaluate.segmentation.pairing import partners
+from volta3d.evaluate.segmentation.overlap_checks import (
+    LABELS_FIX,
+    RUN_FIX,
+    without_overlap,
+    without_scores,
+)
 from volta3d.evaluate.segmentation.subjects import subjects_of
 from volta3d.evaluate.segmentation.summary import CASES, summarise
 from volta3d.evaluate.segmentation.surface import dice, surface_distances
@@ -83,7 +88,7 @@ def score_masks(
 
 def score_labelmaps(
     reference: LabelSet, arms: Mapping[Key, LabelSet], labels: Any = "hippocampus"
-) -> tuple[pd.DataFrame, Problems, dict[str, Meaning]]:
+) -> tuple[pd.DataFrame, Problems, dict[str, Structures]]:
     """Every arm's label maps against the reference.
 
     A label map on another grid is brought onto the reference's (nearest), which the column
@@ -92,7 +97,7 @@ def score_labelmaps(
     Args:
         reference: the label maps that count as true.
         arms: (arm, repetition) to its label maps.
-        labels: see ``meanings.meanings``.
+        labels: see ``label_mapping.map_labels``.
 
     Returns:
         The cases, what could not be scored, and the structures: the reference's by the name "",
@@ -100,9 +105,9 @@ def score_labelmaps(
 
     Raises:
         VoltaError: nothing can be paired.
-        UsageError: labels whose meaning isn't clear.
+        UsageError: it isn't clear which labels mean which structure.
     """
-    structures, own = meanings(reference, arms, labels)
+    structures, own = map_labels(reference, arms, labels)
     rows: list[dict[str, Any]] = []
     problems: Problems = []
     for (arm, seed), labelset in arms.items():
@@ -125,8 +130,8 @@ def score_labelmaps(
             where=reference.folder,
             fix="Name both after their scans, e.g. sub-01_dseg.nii.gz in both folders",
         )
-    told = {"": structures} | {arm: meaning for (arm, _), meaning in own.items()}
-    return pd.DataFrame(rows), problems, told
+    by_arm = {"": structures} | {arm: theirs for (arm, _), theirs in own.items()}
+    return pd.DataFrame(rows), problems, by_arm
 
 
 def _alone(
@@ -192,8 +197,8 @@ def evaluate_reference(
         reference: the folder of reference label maps.
         labelmaps: folders, each an arm by its name, or by what its path differs in.
         out: a folder for metrics.json and cases.tsv; None writes nothing.
-        labels: see ``meanings.meanings``; hippocampi, and names of a ``dseg.tsv``, may have other
-            numbers in every folder.
+        labels: see ``label_mapping.map_labels``; hippocampi, and names of a ``dseg.tsv``, may have
+            other numbers in every folder.
 
     Raises:
         VoltaError, UsageError: nothing there, or nothing that can be paired.
@@ -213,16 +218,16 @@ def _finish(
     fix: str,
 ) -> Scored:
     """Score, summarise and publish."""
-    cases, problems, told = score_labelmaps(reference, arms, labels)
+    cases, problems, structures = score_labelmaps(reference, arms, labels)
     whose = subjects_of(reference.files, reference)
     cases.insert(3, "subject", [whose[c] for c in cases["case"]])
     silent = without_scores(list(dict.fromkeys(arm for arm, _ in arms)), cases, fix)
     summary = {
         "kind": "segmentation",
         **about,
-        "structures": [s.name for s in told[""]],
+        "structures": [s.name for s in structures[""]],
         **summarise(cases, expected=reference.files),
-        "findings": silent + misplaced(cases, told, fix),
+        "findings": silent + without_overlap(cases, structures, fix),
         "not_scored": problems,
     }
     if out is not None:

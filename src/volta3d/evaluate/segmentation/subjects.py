@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
+from volta3d.evaluate.segmentation.case_matching import partners
 from volta3d.evaluate.segmentation.labelsets import LabelSet, key_of
-from volta3d.evaluate.segmentation.pairing import partners
 from volta3d.prepare.tables import Row, read_table
 
 TABLES = ("participants.tsv", "scans.tsv")

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from volta3d.errors import VoltaError
-from volta3d.evaluate.segmentation.paired import RESAMPLES, paired_tests, structure_tests
+from volta3d.evaluate.segmentation.paired_tests import RESAMPLES, paired_tests, structure_tests
 from volta3d.statistics.intervals import interval, resample_subjects
 from volta3d.statistics.weighted import Drawn, mean_of, pearson
 
@@ -148,8 +148,8 @@ def _metrics(cases: pd.DataFrame, unscored: int, seed: int) -> dict[str, Any]:
         found[name]["n"] = int(np.isfinite(values).sum())
     present = cases[cases["status"] != "absent"]
     own = weights[:, (cases["status"] != "absent").to_numpy()]
-    truth, told = present["reference_mm3"].to_numpy(), present["mm3"].to_numpy()
-    found["volume_r"] = _named(interval(_correlation_of(truth, told), own))
+    truth, predicted = present["reference_mm3"].to_numpy(), present["mm3"].to_numpy()
+    found["volume_r"] = _named(interval(_correlation_of(truth, predicted), own))
     return found
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from volta3d.evaluate.classification import text as classification
-from volta3d.evaluate.segmentation import text as segmentation
+from volta3d.evaluate.classification import summary_lines as classification
+from volta3d.evaluate.segmentation import summary_lines as segmentation
 
 
 def render(metrics: Mapping[str, Any]) -> str:

@@ -18,8 +18,8 @@ def render(summary: Mapping[str, Any]) -> str:
         text.append(f"Epoch chosen on {summary['selection']}")
     repeated = {a: n for a, n in summary.get("repetitions", {}).items() if n > 1}
     if repeated:
-        told = ", ".join(f"{arm}: {n}" for arm, n in repeated.items())
-        text.append(f"Repetitions, averaged case by case: {told}")
+        counts = ", ".join(f"{arm}: {n}" for arm, n in repeated.items())
+        text.append(f"Repetitions, averaged case by case: {counts}")
     text += aligned(_scores(summary["results"]))
     text += _unscored(summary["results"])
     if summary["tests"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from volta3d.evaluate.segmentation.pairing import partners
+from volta3d.evaluate.segmentation.case_matching import partners
 
 
 @pytest.mark.parametrize(

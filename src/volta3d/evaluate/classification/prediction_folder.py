@@ -16,12 +16,12 @@ from volta3d.errors import UsageError, VoltaError
 from volta3d.files import read_json, sha256
 
 NEEDED = ("kind", "target", "labels", "model_sha256", "predictions_sha256")
-SAME = ("participant_id", "session", "dataset")  # of a scan, whoever told of it
+SAME = ("participant_id", "session", "dataset")  # of a scan, in whichever folder
 AGAIN = "Run volta3d predict again"
 
 
 @dataclass(frozen=True)
-class Told:
+class PredictionFolder:
     """A folder of ``predict``.
 
     Args:
@@ -42,7 +42,7 @@ class Told:
     files: dict[str, str]
 
 
-def read_told(folder: Path, arm: str) -> Told:
+def read_prediction_folder(folder: Path, arm: str) -> PredictionFolder:
     """What ``predict`` left in a folder.
 
     Raises:
@@ -60,16 +60,16 @@ def read_told(folder: Path, arm: str) -> Told:
     try:
         same = sha256(folder / TOLD) == about["predictions_sha256"]
         labels = list(map(str, about["labels"]))
-        # of one score the table's column is not named as what is told
+        # of one score the table's column is not named as what is predicted
         names = score_columns(labels) if labels else [told_column(str(about["target"]), labels)]
         table = pd.read_csv(folder / TOLD, sep="\t", dtype=str, keep_default_na=False)
         rows = table[["scan_id", *SAME]].copy()
         rows[score_columns(labels)] = _numbers(table, names)
-        told = about.get("fitted")
+        recorded = about.get("fitted")
         fitted = (
             None
-            if told is None
-            else {key: set(map(str, told[key])) for key in ("scans", "unknown")}
+            if recorded is None
+            else {key: set(map(str, recorded[key])) for key in ("scans", "unknown")}
         )
         files = {str(k): str(v) for k, v in about.get("files", {}).items()}
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -85,7 +85,7 @@ def read_told(folder: Path, arm: str) -> Told:
             fix="Restore the model, or leave these scans out, and run volta3d predict again",
         )
     by_id = rows.set_index("scan_id", drop=False).rename_axis(None)
-    return Told(arm, folder, about, by_id, fitted, files)
+    return PredictionFolder(arm, folder, about, by_id, fitted, files)
 
 
 def _numbers(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
@@ -99,13 +99,13 @@ def _damaged(folder: Path) -> VoltaError:
     )
 
 
-def check_same_scans(arms: Sequence[Told]) -> None:
+def check_same_scans(arms: Sequence[PredictionFolder]) -> None:
     """Make sure that one scan_id is one scan in all folders.
 
     Raises:
         UsageError: person, session or data set differ.
     """
-    first: dict[str, tuple[Told, tuple[str, ...]]] = {}
+    first: dict[str, tuple[PredictionFolder, tuple[str, ...]]] = {}
     for arm in arms:
         for scan_id, *known in arm.rows[["scan_id", *SAME]].itertuples(index=False):
             other, before = first.setdefault(str(scan_id), (arm, tuple(known)))

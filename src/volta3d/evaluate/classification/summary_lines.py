@@ -22,6 +22,12 @@ SHOWN = {
     ),
     "regression": ("MAE", "R2", "r"),
 }
+BY_FOLD = (
+    "sensitivity at .5",
+    "specificity at .5",
+    "sensitivity at Youden",
+    "specificity at Youden",
+)
 SHORT = {
     "AUROC pooled": "pooled",
     "sensitivity at .5": "sens .5",
@@ -59,6 +65,7 @@ def render(metrics: Mapping[str, Any]) -> str:
     if metrics.get("positive"):
         what += f", positive: {metrics['positive']}"
     text = [what + (", SYNTHETIC scans" if metrics.get("synthetic") else ""), *aligned(lines)]
+    text += fold_means(metrics)
     undefined = sum(r["folds_undefined"] for r in rows if r["metric"] == main)
     if undefined:
         text.append(f"{main} is undefined in {undefined} folds: they lack a class")
@@ -77,8 +84,25 @@ def render(metrics: Mapping[str, Any]) -> str:
     return "\n".join(text)
 
 
+def fold_means(metrics: Mapping[str, Any]) -> list[str]:
+    """Sensitivity and specificity as mean ± sd over folds, as papers print them.
+
+    Nothing where there is one fold, or in metrics of before, which lack the means.
+    """
+    rows = [r for r in metrics["rows"] if r["metric"] in BY_FOLD and "fold_mean" in r]
+    if not rows or metrics["folds"] < 2:
+        return []
+    lines = [["arm", "fraction", *(SHORT[m] for m in BY_FOLD)]]
+    for arm, fraction in dict.fromkeys((r["arm"], r["fraction"]) for r in rows):
+        own = {r["metric"]: r for r in rows if (r["arm"], r["fraction"]) == (arm, fraction)}
+        spread = [f"{number(own[m]['fold_mean'])} ± {number(own[m]['fold_sd'])}" for m in BY_FOLD]
+        lines.append([arm, f"{fraction:g}", *spread])
+    head = "Mean ± sd over folds (above: of the scans of all folds together)"
+    return ["", head, *aligned(lines), ""]
+
+
 def fitted_text(arm: str, declared: Mapping[str, Any], scans: int) -> str:
-    """That a model was fitted to scans it told of, or that this is not known; else empty.
+    """That a model was fitted to scans that it is scored on, or that this is not known; else empty.
 
     Args:
         arm: its name.

@@ -1,4 +1,4 @@
-"""What models told of scans whose labels are known: validation on a cohort of its own.
+"""What models predict of scans whose labels are known: validation on a cohort of its own.
 
 Each folder of ``predict`` is an arm. Labels come out of a table; no label has reached a model.
 """
@@ -25,15 +25,19 @@ from volta3d.downstream.classification.predictions import (
     write_predictions,
 )
 from volta3d.errors import UsageError, VoltaError
+from volta3d.evaluate.classification.prediction_folder import (
+    PredictionFolder,
+    check_same_scans,
+    read_prediction_folder,
+)
 from volta3d.evaluate.classification.score import METRICS, evaluate_predictions
-from volta3d.evaluate.classification.told_folder import Told, check_same_scans, read_told
 from volta3d.files import content_hash, require_writable, write_text
 
 CONFIG, COMMAND = "config.yaml", "evaluate"
 DROPPED = "dropped.tsv"
 
 
-def evaluate_told(
+def evaluate_external(
     folders: Sequence[Path], labels: Path | None, out: Path | None, target: str = ""
 ) -> dict[str, Any]:
     """Metrics of folders of ``predict`` against known labels, as those of a run.
@@ -46,7 +50,7 @@ def evaluate_told(
         target: the table's column; empty: named as the models' target.
 
     Returns:
-        What metrics.json holds; all arms on the scans that each of them told.
+        What metrics.json holds; all arms on the scans that each of them predicted.
 
     Raises:
         UsageError: no table, no folder for results or one that holds something else, models of
@@ -61,11 +65,14 @@ def evaluate_told(
         )
     if out is None:
         raise UsageError(
-            "Scores of several folders have no place of their own", fix="Give one: --out FOLDER"
+            "Scores of several folders need a folder to go to", fix="Name one: --out FOLDER"
         )
     _require_own(out, folders)
     require_writable(out)
-    arms = [read_told(folder, name) for folder, name in zip(folders, _names(folders), strict=True)]
+    arms = [
+        read_prediction_folder(folder, name)
+        for folder, name in zip(folders, _names(folders), strict=True)
+    ]
     first = arms[0].about
     for arm in arms[1:]:
         for key in ("kind", "target", "labels"):
@@ -97,8 +104,8 @@ def evaluate_told(
         first_left = f"{dropped[0]['scan_id']}, {dropped[0]['what']}"
         about["left_out"] = {"first": first_left, "file": DROPPED}
     write_predictions(out / PREDICTIONS, table, about)
-    told = {k: about[k] for k in ("software", "target", "kind", "labels", "arms", "synthetic")}
-    write_text(out / CONFIG, yaml.safe_dump({"command": COMMAND, **told}, sort_keys=False))
+    described = {k: about[k] for k in ("software", "target", "kind", "labels", "arms", "synthetic")}
+    write_text(out / CONFIG, yaml.safe_dump({"command": COMMAND, **described}, sort_keys=False))
     return evaluate_predictions(out)
 
 
@@ -140,9 +147,9 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _known(
-    arms: Sequence[Told], labels: Path, target: str, classes: Sequence[str]
+    arms: Sequence[PredictionFolder], labels: Path, target: str, classes: Sequence[str]
 ) -> tuple[pd.DataFrame, list[dict[str, str]]]:
-    """The scans that every arm told and that have a label, and what became of the others."""
+    """The scans that every arm predicted and that have a label, and what became of the others."""
     everybody = pd.concat([a.rows for a in arms]).drop_duplicates("scan_id", ignore_index=True)
     values, reasons = own_table(labels, everybody, target)
     texts = [label_text(v) for v in values]
@@ -154,7 +161,7 @@ def _known(
         if row in reasons:
             continue
         if silent:
-            reasons[row] = ("not-told", f"{', '.join(silent)} told nothing of it")
+            reasons[row] = ("not-predicted", f"{', '.join(silent)} has no prediction of it")
         elif not text:
             reasons[row] = ("no-label", f"No {target} is known for it")
         elif classes and text not in classes:
@@ -182,7 +189,7 @@ def _known(
     return known, dropped
 
 
-def _rows(arm: Told, known: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+def _rows(arm: PredictionFolder, known: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     own = arm.rows.loc[known["scan_id"], score_columns(classes)].reset_index(drop=True)
     threshold = arm.about.get("threshold")
     # there is no training part here: R2 is against the mean of the scans themselves
@@ -195,7 +202,7 @@ def _rows(arm: Told, known: pd.DataFrame, classes: Sequence[str]) -> pd.DataFram
     return found
 
 
-def _declared(arm: Told, kept: set[str]) -> dict[str, Any]:
+def _declared(arm: PredictionFolder, kept: set[str]) -> dict[str, Any]:
     """What is said of an arm; ``trained_on_these``: how many scans of ``kept`` it was fitted to.
 
     None where that is not known, True for some (recorded before scans were remembered).

@@ -17,12 +17,12 @@ FREESURFER = {17: "Left-Hippocampus", 53: "Right-Hippocampus"}
 NEUROMORPHOMETRICS = {48: "Left-Hippocampus", 47: "Right-Hippocampus"}  # MICCAI 2012
 LOOKED_AT = 5  # label maps of a folder, for the values that occur
 Key = TypeVar("Key")
-Meaning = tuple[Structure, ...]
+Structures = tuple[Structure, ...]
 
 
-def meanings(
+def map_labels(
     reference: LabelSet, others: Mapping[Key, LabelSet], labels: Any
-) -> tuple[Meaning, dict[Key, Meaning]]:
+) -> tuple[Structures, dict[Key, Structures]]:
     """The structures of the reference, and those of each other folder in the same order.
 
     Numbers that are given hold in every folder; names are looked up in each folder's ``dseg.tsv``;
@@ -35,22 +35,22 @@ def meanings(
         labels: as in the settings of ``segment``.
 
     Raises:
-        UsageError: the meaning of a folder's values isn't clear.
+        UsageError: it isn't clear what a folder's values mean.
         VoltaError: a structure has no counterpart in a folder.
     """
     lenders = [s for s in (reference, *others.values()) if s.names]
-    structures = _told(reference, labels, lenders)
+    structures = _structures_of(reference, labels, lenders)
     return structures, {
-        key: counterparts(structures, _told(labelset, labels, lenders), labelset.folder)
+        key: counterparts(structures, _structures_of(labelset, labels, lenders), labelset.folder)
         for key, labelset in others.items()
     }
 
 
-def structures_of(labelset: LabelSet, labels: Any) -> Meaning:
+def structures_of(labelset: LabelSet, labels: Any) -> Structures:
     """What the values of one folder mean.
 
     Raises:
-        UsageError: not clear without being told.
+        UsageError: not clear without names or numbers given.
     """
     asked = isinstance(labels, str) and labels.casefold() in ("hippocampus", "hippocampi")
     if not asked or labelset.names:
@@ -71,7 +71,7 @@ def values_of(labelset: LabelSet) -> set[int]:
     for path in labelset.files.values():
         try:
             present |= {int(v) for v in np.unique(read_classes(path)[0])}
-        except VoltaError:  # it will be told of when it is scored
+        except VoltaError:  # it is reported when it is scored
             continue
         read += 1
         if read == LOOKED_AT:
@@ -81,7 +81,7 @@ def values_of(labelset: LabelSet) -> set[int]:
 
 def counterparts(
     reference: Sequence[Structure], other: Sequence[Structure], where: object = "labels"
-) -> Meaning:
+) -> Structures:
     """The structures of another label set in the order of the reference's.
 
     By side where there are sides, else by name, else by the same values, else, where nothing has a
@@ -110,8 +110,8 @@ def counterparts(
     return tuple(found)
 
 
-def _told(labelset: LabelSet, labels: Any, lenders: Sequence[LabelSet]) -> Meaning:
-    """Its own meaning, else the one that all folders with the same values agree on."""
+def _structures_of(labelset: LabelSet, labels: Any, lenders: Sequence[LabelSet]) -> Structures:
+    """Its own structures, else those that all folders with the same values agree on."""
     try:
         return structures_of(labelset, labels)
     except UsageError as error:
@@ -121,15 +121,15 @@ def _told(labelset: LabelSet, labels: Any, lenders: Sequence[LabelSet]) -> Meani
         return lent[0]
 
 
-def _lent(labelset: LabelSet, labels: Any, lenders: Sequence[LabelSet]) -> list[Meaning]:
+def _lent(labelset: LabelSet, labels: Any, lenders: Sequence[LabelSet]) -> list[Structures]:
     present = values_of(labelset)
     found = []
     for lender in lenders:
-        with contextlib.suppress(UsageError):  # told of when it is asked itself
+        with contextlib.suppress(UsageError):  # reported when its own turn comes
             if present and present <= set(lender.names):
                 found.append(structures_of(lender, labels))
     return found
 
 
-def _values(meaning: Meaning) -> list[tuple[tuple[int, ...], str]]:
-    return [(s.values, s.side) for s in meaning]
+def _values(structures: Structures) -> list[tuple[tuple[int, ...], str]]:
+    return [(s.values, s.side) for s in structures]

@@ -28,7 +28,7 @@ def picture(
     """
     if side == "right":
         mask, reference = mask[::-1], reference[::-1]
-    light, distance = relief(mask, reference, spacing)
+    light, distance = render(mask, reference, spacing)
     if side == "right":
         light, distance = light[:, ::-1], distance[:, ::-1]
     part = np.clip(np.nan_to_num(distance) / FULL_MM, -1, 1)[..., None]
@@ -38,7 +38,7 @@ def picture(
     return found
 
 
-def relief(
+def render(
     mask: np.ndarray, reference: np.ndarray, spacing: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """See a mask along its first axis from below 0 (from the left of a RAS volume).

@@ -116,7 +116,8 @@ def test_what_is_left_out_is_recorded(tmp_path: Path) -> None:
     (found,) = evaluate(folders, labels=labels, out=tmp_path / "out")
     dropped = pd.read_csv(tmp_path / "out" / "dropped.tsv", sep="\t", index_col=0)
     assert dropped["reason"].to_dict() == {
-        "p00_T1w": "no-label", "p01_T1w": "other-class", "p22_T1w": "no-row", "p23_T1w": "not-told",
+        "p00_T1w": "no-label", "p01_T1w": "other-class", "p22_T1w": "no-row",
+        "p23_T1w": "not-predicted",
     }  # fmt: skip
     assert found["scans"] == 20 and found["dropped"] == 4
 

@@ -15,14 +15,14 @@ LABELS_FIX = (
 RUN_FIX = "Look at one of its label maps: the arm may not have learnt anything"
 
 
-def misplaced(
-    cases: pd.DataFrame, meanings: Mapping[str, Sequence[Structure]], fix: str
+def without_overlap(
+    cases: pd.DataFrame, structures: Mapping[str, Sequence[Structure]], fix: str
 ) -> list[dict[str, str]]:
     """Structures that overlap the reference in not one case of an arm.
 
     Args:
         cases: scored, with ``arm``, ``structure``, ``status`` and ``dice``.
-        meanings: arm to its structures, in the order of the reference's.
+        structures: arm to its structures, in the order of the reference's.
         fix: what can be done.
 
     Returns:
@@ -34,7 +34,7 @@ def misplaced(
     for (arm, structure), own in known.groupby(["arm", "structure"], sort=False):
         if (own["dice"] > 0).any():
             continue
-        values = meanings[str(arm)][order[str(structure)]].values
+        values = structures[str(arm)][order[str(structure)]].values
         label = f"label {', '.join(str(v) for v in values)}"
         what = f"'{structure}' ({label}) overlaps the reference in none of {len(own)} label maps"
         if (own["status"] == "missed").all():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from volta3d.evaluate.segmentation.relief import GREY, picture
+from volta3d.evaluate.segmentation.surface_render import GREY, picture
 
 
 def two_boxes() -> tuple[np.ndarray, np.ndarray]:
