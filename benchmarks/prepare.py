@@ -157,7 +157,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from volta3d.cohort.contract import Contract
-from volta3d.prepare.piece import make_piece
+from volta3d.prepare.prepared_scan import make_prepared_scan
 from volta3d.prepare.scan import Scan
 
 def peak():  # of this process alone: what it began with as a copy of its parent doesn't count
@@ -165,7 +165,8 @@ def peak():  # of this process alone: what it began with as a copy of its parent
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 pieces = Path(sys.argv[2])
-found = make_piece(Scan(Path(sys.argv[1]), "a", "a"), Contract(size=int(sys.argv[3])), pieces)
+scan, contract = Scan(Path(sys.argv[1]), "a", "a"), Contract(size=int(sys.argv[3]))
+found = make_prepared_scan(scan, contract, pieces)
 assert found.refused is None, found.refused
 print(peak() * 1024)
 """

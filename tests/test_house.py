@@ -23,7 +23,6 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "volta3d"
 ROOMS = [
     "callable_room",
     "errors",
-    "planes",
     "files",
     "artefacts",
     "randomness",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from volta3d.downstream.segmentation.segment import SegmentResult
     from volta3d.encoder.load import LoadedEncoder
     from volta3d.export.export import Exported
-    from volta3d.prepare.run import PrepareResult
+    from volta3d.prepare.finish import PrepareResult
     from volta3d.pretrain.loop import PretrainResult
     from volta3d.study.run import StudyResult
 

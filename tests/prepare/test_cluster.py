@@ -20,7 +20,7 @@ from volta3d.config import PrepareConfig
 from volta3d.errors import UsageError, VoltaError
 from volta3d.prepare import cluster, prepare
 from volta3d.prepare.cluster import connect, on_cluster
-from volta3d.prepare.piece import Outcome, make_piece
+from volta3d.prepare.prepared_scan import Outcome, make_prepared_scan
 from volta3d.prepare.scan import Scan
 from volta3d.prepare.task import Task
 
@@ -130,7 +130,7 @@ def test_F10_a_scan_that_ends_its_worker_is_quarantined(address: str, tmp_path: 
     def dies_on_one(scan: Scan, contract: Contract, pieces: Path, known: Container[str]) -> Outcome:
         if scan.scan_id == "b":
             os.kill(os.getpid(), signal.SIGKILL)
-        return make_piece(scan, contract, pieces, known)
+        return make_prepared_scan(scan, contract, pieces, known)
 
     with connect(address) as client:
         found = dict(on_cluster(client, tasks(tmp_path, dies_on_one)))

@@ -214,7 +214,7 @@ def test_N29_thick_slices_are_handled_and_flagged(tmp_path: Path, nifti: Make) -
     data += np.random.default_rng(0).integers(1, 9, data.shape).astype(np.int16)
     path = nifti(tmp_path / "a.nii", data, np.diag([0.5, 0.5, 6.0, 1.0]))
     prepared = prepare_scan(path, Contract(size=32))
-    assert [f.code for f in prepared.findings] == ["thick-slices"]
+    assert {f.code for f in prepared.findings} == {"thick-slices", "small-field-of-view"}
     bright = np.argwhere(prepared.volume > 0.5)
     edges = (bright.max(axis=0) + 1 - bright.min(axis=0)) * prepared.affine[0, 0]
     # 40 x 30 x 48 mm of tissue, to within a voxel and the width of a slice

@@ -107,7 +107,7 @@ def test_N25_an_outlier_spike_changes_nothing_else(
     plain = prepare_scan(nifti(tmp_path / "a.nii", data, head[1]), contract)
     data[14, 11, 12] = 3e38 if dtype is np.float32 else 1e300
     spiked = prepare_scan(nifti(tmp_path / "b.nii", data, head[1]), contract)
-    codes = [f.code for f in spiked.findings]
+    codes = [f.code for f in spiked.findings if f not in plain.findings]
     assert codes == (["spike"] if dtype is np.float32 else ["not-finite-voxels"])
     # one voxel at the upper end instead of inside the head, spread over its neighbours
     changed = np.abs(spiked.volume - plain.volume) > 0.02

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from volta3d.prepare import checks
-from volta3d.prepare import nifti as reader
+from volta3d.prepare import voxels as reader
 from volta3d.prepare.findings import Refused
-from volta3d.prepare.nifti import Image, read_nifti
+from volta3d.prepare.nifti import read_nifti
+from volta3d.prepare.voxels import Image
 
 Make = Callable[..., Path]
 

@@ -292,14 +292,14 @@ def test_P5_what_leaves_a_header_is_an_allow_list(tmp_path: Path, dicom: ModuleT
     assert "CANARY" not in repr(fields) and "77001770" not in repr(fields)
     assert tainted_series.acquisition.keys() <= series.acquisition.keys()
     # nothing is read that is not on the list
-    assert len(header_room.TAGS) == len(set(header_room.TAGS)) == 45
+    assert len(header_room.TAGS) == len(set(header_room.TAGS)) == 47
     assert set(voxels_room.TAGS) - {"PixelData"} <= set(header_room.TAGS)
 
 
 def test_P6_the_key_decides_and_stays_outside(tmp_path: Path, nifti: Callable[..., Path]) -> None:
-    one = privacy.open_veil(tmp_path / "one", tmp_path / "out", [])
-    same = privacy.open_veil(tmp_path / "one", tmp_path / "out", [])
-    other = privacy.open_veil(tmp_path / "two", tmp_path / "out", [])
+    one = privacy.open_pseudonymiser(tmp_path / "one", tmp_path / "out", [])
+    same = privacy.open_pseudonymiser(tmp_path / "one", tmp_path / "out", [])
+    other = privacy.open_pseudonymiser(tmp_path / "two", tmp_path / "out", [])
     assert one.name("sub", "ada") == same.name("sub", "ada") != other.name("sub", "ada")
     assert one.name("sub", "ada") != one.name("sub", "bob") and one.name("sub", "") == ""
     import hashlib
@@ -310,17 +310,17 @@ def test_P6_the_key_decides_and_stays_outside(tmp_path: Path, nifti: Callable[..
     assert one.name("sub", "ada") == f"sub-{expected}"
     inside = tmp_path / "out" / "deep" / "key"
     with pytest.raises(UsageError, match="output"):
-        privacy.open_veil(inside, tmp_path / "out", [])
+        privacy.open_pseudonymiser(inside, tmp_path / "out", [])
     assert not inside.exists()
     (tmp_path / "link").symlink_to(tmp_path / "out")
     with pytest.raises(UsageError, match="output"):
-        privacy.open_veil(tmp_path / "link" / "key", tmp_path / "out", [])
+        privacy.open_pseudonymiser(tmp_path / "link" / "key", tmp_path / "out", [])
     with pytest.raises(UsageError, match="source"):
-        privacy.open_veil(tmp_path / "in" / "key", tmp_path / "out", [tmp_path / "in"])
+        privacy.open_pseudonymiser(tmp_path / "in" / "key", tmp_path / "out", [tmp_path / "in"])
     for content in ("", "short", "z" * 64):
         (tmp_path / "bad").write_text(content)
         with pytest.raises(ConfigError, match="no key"):
-            privacy.open_veil(tmp_path / "bad", tmp_path / "out", [])
+            privacy.open_pseudonymiser(tmp_path / "bad", tmp_path / "out", [])
 
 
 def test_P6_one_person_has_one_pseudonym_in_two_cohorts(
@@ -380,12 +380,16 @@ def test_P9_the_converted_header_is_made_from_zero(tmp_path: Path, dicom: Module
 def test_a_veiled_sentence_keeps_its_meaning(tmp_path: Path) -> None:
     (tmp_path / "in" / "MUELLER_Anna").mkdir(parents=True)
     (tmp_path / "in" / "MUELLER_Anna" / "a b.nii").touch()
-    veil = privacy.open_veil(tmp_path / "key", tmp_path / "out", [tmp_path / "in"])
+    pseudonymiser = privacy.open_pseudonymiser(
+        tmp_path / "key", tmp_path / "out", [tmp_path / "in"]
+    )
     text = "MUELLER_Anna/a b.nii could belong to Anna and was left out; Annabel stays"
-    assert veil.text(text) == (
+    assert pseudonymiser.text(text) == (
         "(hidden)/(hidden) could belong to (hidden) and was left out; Annabel stays"
     )
     finding = Finding("error", "unreadable", "Cannot be read: No such file '/x/y'", "Restore it")
-    ((path, hidden),) = veil.refused([(Path("/x/y"), finding)])
+    ((path, hidden),) = pseudonymiser.refused([(Path("/x/y"), finding)])
     assert hidden.what == "Cannot be read" and path.name.startswith("file-")
-    assert "Anna" not in str(veil.error(VoltaError("Lost", where=tmp_path / "in/MUELLER_Anna")))
+    assert "Anna" not in str(
+        pseudonymiser.error(VoltaError("Lost", where=tmp_path / "in/MUELLER_Anna"))
+    )

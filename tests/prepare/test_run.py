@@ -19,10 +19,10 @@ from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort
 from volta3d.config import PrepareConfig
 from volta3d.errors import CohortError
-from volta3d.prepare import piece, prepare
+from volta3d.prepare import prepare, prepared_scan
 from volta3d.prepare.findings import Finding
 from volta3d.prepare.parallel import outcomes
-from volta3d.prepare.piece import Outcome, make_piece
+from volta3d.prepare.prepared_scan import Outcome, make_prepared_scan
 from volta3d.prepare.scan import Scan
 
 SMALL = PrepareConfig(size=16, spacing=3)
@@ -44,14 +44,14 @@ SLOWED = """
 import sys, time
 from pathlib import Path
 from volta3d.config import PrepareConfig
-from volta3d.prepare import piece, prepare
+from volta3d.prepare import prepare, prepared_scan
 
-real = piece.prepare_source
+real = prepared_scan.prepare_source
 def slowly(*args):
     found = real(*args)
     time.sleep(0.3)
     return found
-piece.prepare_source = slowly
+prepared_scan.prepare_source = slowly
 prepare([Path(sys.argv[1])], Path(sys.argv[2]), config=PrepareConfig(size=16, spacing=3))
 """
 
@@ -109,7 +109,7 @@ def dies_on_two(scan: Scan, contract: Contract, pieces: Path, known: Container[s
     """A worker that the system ends, as it does for want of memory."""
     if "sub-02" in scan.scan_id:
         os.kill(os.getpid(), signal.SIGKILL)
-    return make_piece(scan, contract, pieces, known)
+    return make_prepared_scan(scan, contract, pieces, known)
 
 
 class Odd(Exception):
@@ -122,10 +122,10 @@ class Odd(Exception):
 def odd_on_two(scan: Scan, contract: Contract, pieces: Path, known: Container[str]) -> Outcome:
     """A worker in which a library fails in a way of its own."""
     if "sub-02" not in scan.scan_id:
-        return make_piece(scan, contract, pieces, known)
+        return make_prepared_scan(scan, contract, pieces, known)
     odd = Odd(7, "the decoder\nis tired")
-    with mock.patch.object(piece, "source_sha256", side_effect=odd):
-        return make_piece(scan, contract, pieces, known)
+    with mock.patch.object(prepared_scan, "source_sha256", side_effect=odd):
+        return make_prepared_scan(scan, contract, pieces, known)
 
 
 @pytest.mark.slow
@@ -145,14 +145,14 @@ def test_F11_a_workers_odd_exception_keeps_its_scan(tmp_path: Path) -> None:
 def test_F11_a_librarys_odd_exception_names_its_file_in_the_quarantine(
     tmp_path: Path, bids: Bids, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = piece.prepare_source
+    real = prepared_scan.prepare_source
 
     def failing(scan: Scan, *rest: Any) -> Any:
         if "sub-02" in scan.scan_id:
             raise Odd(7, "the decoder is tired")
         return real(scan, *rest)
 
-    monkeypatch.setattr(piece, "prepare_source", failing)
+    monkeypatch.setattr(prepared_scan, "prepare_source", failing)
     result = prepare([bids(3)], tmp_path / "c", config=SMALL)
     assert (result.prepared, result.quarantined) == (2, 1)
     row = Cohort.open(tmp_path / "c").quarantine.iloc[0]

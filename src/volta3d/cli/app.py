@@ -63,6 +63,11 @@ def say(text: str) -> None:
     Console().print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+def note(text: str) -> None:
+    """Print to standard error as it is: worth knowing, and not the result."""
+    Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def example(command: str) -> str:
     """The epilogue of a command's help; a test runs these."""
     return f"Example: {command}"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from volta3d.cli.app import FOUND, Set, app, example, say
+from volta3d.cli.app import FOUND, Set, app, example, note, say
 from volta3d.progress import Steps
 
 
@@ -19,8 +19,8 @@ def prepare(
     layout: Annotated[
         str | None,
         typer.Option(
-            help="adni, aibl, bids, brats, caps, dicom, folder, harp, ixi or msd; found out if "
-            "left out."
+            help="adni, aibl, bids, brats, caps, dicom, folder, harp, ixi, msd or nnunet; "
+            "detected if left out."
         ),
     ] = None,
     table: Annotated[
@@ -62,9 +62,24 @@ def prepare(
         f"{result.cohort}: {result.prepared} scans prepared, {result.skipped} there already, "
         f"{result.quarantined} quarantined"
     )
+    if result.formats:
+        note("Read from other formats: " + _counted(result.formats))
+    if result.warned:
+        say(
+            f"{result.warned} of {result.prepared + result.skipped} scans have warnings, most "
+            f"often {_counted(result.warnings, 3)}; see {result.cohort / 'qc' / 'index.html'}"
+        )
     if result.quarantined:
+        say(f"Left out: {_counted(result.reasons)}")
         say(f"See {result.cohort / 'quarantine.tsv'} for reasons and ways to fix them.")
         raise typer.Exit(FOUND)
+
+
+def _counted(counts: dict[str, int], most: int = 8) -> str:
+    """The commonest of what was counted, as ``3 other-format, 1 unreadable``."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    more = [f"{sum(n for _, n in ordered[most:])} others"] if len(ordered) > most > 3 else []
+    return ", ".join([*(f"{n} {name}" for name, n in ordered[:most]), *more])
 
 
 @app.command(epilog=example("volta3d inspect cohort --json"))

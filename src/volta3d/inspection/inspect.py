@@ -20,9 +20,10 @@ from volta3d.inspection import task
 from volta3d.prepare.checks import voxel_sizes
 from volta3d.prepare.dicom import any_dicom
 from volta3d.prepare.findings import Refused
+from volta3d.prepare.formats import is_image
 from volta3d.prepare.geometry import to_ras
+from volta3d.prepare.image import read_image
 from volta3d.prepare.layouts import discover
-from volta3d.prepare.nifti import is_nifti, read_nifti
 from volta3d.pretrain import checkpoint
 from volta3d.pretrain.encoder import CARD, CONFIG, WEIGHTS
 from volta3d.pretrain.log import read_metrics
@@ -68,7 +69,7 @@ Examination = tuple[dict[str, Any], list[Problem]]
 
 def _kind(path: Path) -> tuple[str, Callable[[Path], Examination]]:
     if path.is_file():
-        if is_nifti(path):
+        if is_image(path):
             return "scan", _scan
         if path.suffix == ".parquet" and task.is_predictions(path):
             return "predictions", task.predictions
@@ -227,7 +228,7 @@ def _encoder(path: Path) -> Examination:
 
 def _scan(path: Path) -> Examination:
     try:
-        image = read_nifti(path)
+        image = read_image(path)
     except Refused as error:
         found = error.finding
         return {}, [{"what": found.what, "where": str(path), "fix": found.how_to_fix}]

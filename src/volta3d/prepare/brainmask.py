@@ -17,10 +17,11 @@ from volta3d.errors import UsageError
 from volta3d.prepare.checks import voxel_sizes
 from volta3d.prepare.findings import Finding, Refused
 from volta3d.prepare.foreground import average
+from volta3d.prepare.formats import is_nifti, stem
 from volta3d.prepare.geometry import same_grid, to_ras
+from volta3d.prepare.image import read_image
 from volta3d.prepare.layouts.bids_labels import NATIVE_SPACES, LabelFile, matching_label
 from volta3d.prepare.layouts.bids_names import entities
-from volta3d.prepare.nifti import is_nifti, read_nifti, stem
 
 MASK = "*_desc-brain_mask.nii*"
 FINE_MM = 1.0  # deepbet looks no closer than this
@@ -99,7 +100,7 @@ def _given(source: Path, affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarr
     if path is None:
         raise Refused("no-brain-mask", "No brain mask belongs to this scan", FIX)
     try:
-        image = read_nifti(path)
+        image = read_image(path)
     except Refused as error:
         what = f"Brain mask {path.name}: {error.finding.what}"
         raise Refused("mask-" + error.finding.code, what, FIX) from error

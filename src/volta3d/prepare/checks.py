@@ -21,6 +21,7 @@ RGB, COMPLEX = {128, 2304}, {32, 1792, 2048}
 NUMBERS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4"}
 NUMBERS |= {1024: "i8", 1280: "u8"}
 EXPORT = "Export the scan again from the archive or the scanner"
+RESAMPLE = "If it is a real scan, resample it to 0.5 mm first; else export it again"
 
 
 def check_shape(header: Any) -> tuple[tuple[int, int, int], list[Finding]]:
@@ -41,6 +42,21 @@ def check_shape(header: Any) -> tuple[tuple[int, int, int], list[Finding]]:
         findings.append(
             Finding("warning", "squeezed", f"Stored with {rank} axes, the last ones of length 1")
         )
+    return check_size(shape, shape), findings
+
+
+def check_size(shape: list[int], whole: list[int]) -> tuple[int, int, int]:
+    """The three spatial sizes of an image of any format.
+
+    Args:
+        shape: its axes without trailing ones of length one.
+        whole: its axes as the header has them.
+
+    Raises:
+        Refused: 2D, a series, 5D, or sizes that are impossible or too large.
+    """
+    if any(d < 1 for d in whole):
+        raise Refused("bad-dims", f"The header's dimensions are impossible: {whole}", EXPORT)
     if len(shape) > 4:
         raise Refused("five-d", f"An image with {len(shape)} axes, not a volume", EXPORT)
     if len(shape) == 4:
@@ -52,8 +68,20 @@ def check_shape(header: Any) -> tuple[tuple[int, int, int], list[Finding]]:
     if len(shape) < 3 or min(shape) < MIN_EDGE:
         raise Refused("not-3d", f"Not a volume: {shape} voxels", EXPORT)
     if math.prod(shape) > MAX_VOXELS:
-        raise Refused("too-large", f"The header claims {shape} voxels", EXPORT)
-    return (shape[0], shape[1], shape[2]), findings
+        raise Refused("too-large", f"The header claims {shape} voxels", RESAMPLE)
+    return shape[0], shape[1], shape[2]
+
+
+def check_voxels(affine: np.ndarray) -> tuple[np.ndarray, list[Finding]]:
+    """An affine in mm, with what a person should know about its voxels.
+
+    Raises:
+        Refused: singular, not finite, or voxels of an impossible size.
+    """
+    usable = _usable(affine, 1.0)
+    if usable is None:
+        raise Refused("bad-affine", "The affine is singular, not finite or not in mm", EXPORT)
+    return usable, _look_at(usable)
 
 
 def check_type(header: Any) -> np.dtype[Any]:

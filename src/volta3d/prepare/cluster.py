@@ -13,7 +13,7 @@ from typing import Any
 
 from volta3d.errors import UsageError, VoltaError
 from volta3d.prepare.findings import Finding
-from volta3d.prepare.piece import Outcome
+from volta3d.prepare.prepared_scan import Outcome
 from volta3d.prepare.task import Task
 
 WAIT_S = 30.0  # for the scheduler, a worker, or the next scan before the workers are counted again

@@ -10,7 +10,7 @@ from volta3d.cohort.contract import Contract
 from volta3d.config import PrepareConfig
 from volta3d.errors import CohortError
 from volta3d.prepare.findings import Finding
-from volta3d.prepare.layouts import discover
+from volta3d.prepare.layouts import discover, free_name, renamed
 from volta3d.prepare.scan import Scan, label_files_of, slug
 
 MIXED = Finding(
@@ -42,9 +42,9 @@ def gather(
         refused += discovery.refused
         new = [s for s in discovery.scans if s.source.resolve() not in files]
         files |= {s.source.resolve() for s in new}
-        renamed = {d: _free(d, names) for d in sorted({s.dataset for s in new})}
-        names |= set(renamed.values())
-        scans += [_rename(scan, renamed[scan.dataset]) for scan in new]
+        named = {d: free_name(d, names) for d in sorted({s.dataset for s in new})}
+        names |= set(named.values())
+        scans += [renamed(scan, named[scan.dataset]) for scan in new]
     scans = [replace(s, findings=(*s.findings, SYNTHETIC)) if s.synthetic else s for s in scans]
     if len({s.synthetic for s in scans}) == 2:
         scans = [replace(s, findings=(*s.findings, MIXED)) for s in scans]
@@ -71,16 +71,3 @@ def sign(
     synthetic = any(s.synthetic for s in scans)
     named = dict(sorted(names.items()))
     return Contract.from_config(config, synthetic=synthetic, label_names=named, landmarks=landmarks)
-
-
-def _rename(scan: Scan, dataset: str) -> Scan:
-    scan_id = dataset + scan.scan_id.removeprefix(scan.dataset)
-    return replace(scan, dataset=dataset, scan_id=scan_id)
-
-
-def _free(name: str, taken: set[str]) -> str:
-    number, free = 1, name
-    while free in taken:
-        number += 1
-        free = f"{name}-{number}"
-    return free

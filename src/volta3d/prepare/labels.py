@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from volta3d.files import content_hash, sha256
+from volta3d.files import content_hash
 from volta3d.prepare.findings import Finding, Refused
 from volta3d.prepare.geometry import same_grid, to_ras
-from volta3d.prepare.nifti import read_nifti
+from volta3d.prepare.image import image_sha256, read_image
 from volta3d.prepare.scan import Label, MergedLabel, Scan, label_files_of
 
 LARGEST = 65535
@@ -44,7 +44,7 @@ def label_digest(scan: Scan) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    files = [sha256(path) for path in label_files_of(scan.label)]
+    files = [image_sha256(path) for path in label_files_of(scan.label)]
     if not files or (len(files) == 1 and not scan.label_names):
         return "".join(files)
     values = [v for v, _ in scan.label.parts] if isinstance(scan.label, MergedLabel) else []
@@ -99,7 +99,7 @@ def _read(
     path: Path, affine: np.ndarray, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, list[Finding]]:
     try:
-        image = read_nifti(path)
+        image = read_image(path)
     except Refused as error:
         what = f"Label map {path.name}: {error.finding.what}"
         raise Refused("label-" + error.finding.code, what, FIX) from error

@@ -11,7 +11,7 @@ from volta3d.cohort.contract import Contract
 from volta3d.files import content_hash, read_json, sha256, write_json
 from volta3d.prepare.brainmask import find_mask
 from volta3d.prepare.parallel import outcomes
-from volta3d.prepare.piece import CONVERTED, Outcome, attempt
+from volta3d.prepare.prepared_scan import CONVERTED, Outcome, attempt
 from volta3d.prepare.scan import Scan
 from volta3d.prepare.source import as_nifti, source_sha256
 from volta3d.prepare.volume import own_landmarks

@@ -12,7 +12,7 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from volta3d.cohort.contract import Contract
 from volta3d.prepare.cluster import connect, on_cluster
 from volta3d.prepare.findings import Finding
-from volta3d.prepare.piece import Outcome, make_piece
+from volta3d.prepare.prepared_scan import Outcome, make_prepared_scan
 from volta3d.prepare.scan import Scan
 from volta3d.prepare.task import Make, Task
 
@@ -32,7 +32,7 @@ def outcomes(
     workers: int = 1,
     dask: str = "",
     known: Container[str] = frozenset(),
-    make: Make = make_piece,
+    make: Make = make_prepared_scan,
 ) -> Iterator[tuple[int, Outcome]]:
     """Prepare scans into ``pieces``; yield (index, outcome) as they finish, in any order.
 

@@ -36,7 +36,7 @@ KEPT = (
 )  # fmt: skip
 
 
-class Veil:
+class Pseudonymiser:
     """Turns names into pseudonyms, in ids, tables, texts and errors.
 
     Args:
@@ -167,17 +167,17 @@ class Veil:
 
 
 @contextmanager
-def veiled(veil: Veil | None) -> Iterator[None]:
+def without_names(pseudonymiser: Pseudonymiser | None) -> Iterator[None]:
     """Errors leave without names, and without the errors they came from."""
     try:
         yield
     except VoltaError as error:
-        if veil is None:
+        if pseudonymiser is None:
             raise
-        veil.save()
-        raise veil.error(error) from None
+        pseudonymiser.save()
+        raise pseudonymiser.error(error) from None
     except Exception as error:
-        if veil is None:
+        if pseudonymiser is None:
             raise
         raise VoltaError(
             f"Something unforeseen went wrong ({type(error).__name__})",
@@ -185,8 +185,8 @@ def veiled(veil: Veil | None) -> Iterator[None]:
         ) from None
 
 
-def open_veil(keyfile: Path, out: Path, sources: Sequence[Path | str]) -> Veil:
-    """The veil of a key file, which is made if it is missing (readable by its owner only).
+def open_pseudonymiser(keyfile: Path, out: Path, sources: Sequence[Path | str]) -> Pseudonymiser:
+    """The pseudonymiser of a key file, which is made if it is missing (readable by its owner only).
 
     Raises:
         UsageError: the key lies inside the output or inside a source.
@@ -212,7 +212,7 @@ def open_veil(keyfile: Path, out: Path, sources: Sequence[Path | str]) -> Veil:
             where=keyfile,
             fix=f"Name a new file to have one made, or one with {2 * KEY_BYTES} hex digits",
         )
-    return Veil(bytes.fromhex(text[: len(text) // 2 * 2]), keyfile, sources)
+    return Pseudonymiser(bytes.fromhex(text[: len(text) // 2 * 2]), keyfile, sources)
 
 
 def names_file(keyfile: Path) -> Path:

@@ -10,7 +10,6 @@ import jinja2
 import pandas as pd
 
 from volta3d.cohort.contract import Contract
-from volta3d.planes import sentence
 
 LEVELS = ("error", "warning", "info")  # worst first
 FACES = {
@@ -56,7 +55,6 @@ def page(
     return _template().render(
         contract=contract,
         how=_how(contract),
-        sides=sentence(),
         faces=FACES[contract.skull_strip],
         scans=scans,
         suspicious=sum(scan["level"] == "warning" for scan in scans),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from volta3d.prepare.findings import Finding
-from volta3d.prepare.piece import Outcome
+from volta3d.prepare.prepared_scan import Outcome
 from volta3d.prepare.scan import Scan
 
 

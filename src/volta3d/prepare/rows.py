@@ -12,7 +12,7 @@ import pandas as pd
 
 from volta3d.cohort.participants import COLUMNS, QUARANTINE_COLUMNS, complete
 from volta3d.prepare.findings import Finding
-from volta3d.prepare.piece import Outcome
+from volta3d.prepare.prepared_scan import Outcome
 from volta3d.prepare.scan import Label, MergedLabel, Scan, plain, plain_path
 
 FINDING_COLUMNS = ("scan_id", "level", "code", "what", "how_to_fix")

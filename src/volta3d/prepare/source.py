@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from volta3d.cohort.contract import Contract
-from volta3d.files import sha256
 from volta3d.prepare.findings import Finding
+from volta3d.prepare.image import image_sha256
 from volta3d.prepare.labels import about_names
 from volta3d.prepare.scan import Scan
 from volta3d.prepare.volume import Prepared, prepare_scan
@@ -67,4 +67,4 @@ def source_sha256(scan: Scan) -> str:
         OSError: it cannot be read.
         Refused: a damaged archive.
     """
-    return sha256(scan.source) if scan.series is None else scan.series.sha256()
+    return image_sha256(scan.source) if scan.series is None else scan.series.sha256()

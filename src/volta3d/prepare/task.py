@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volta3d.cohort.contract import Contract
-from volta3d.prepare.piece import Outcome
+from volta3d.prepare.prepared_scan import Outcome
 from volta3d.prepare.scan import Scan
 
 Make = Callable[[Scan, Contract, Path, Container[str]], Outcome]

@@ -10,15 +10,19 @@ import numpy as np
 
 from volta3d.cohort.contract import Contract
 from volta3d.prepare import intensity, nyul
+from volta3d.prepare.background import odd_background
 from volta3d.prepare.bias import correct_bias
 from volta3d.prepare.brainmask import brain_mask
+from volta3d.prepare.checks import voxel_sizes
+from volta3d.prepare.contents import about_field, about_volume, check_values
 from volta3d.prepare.findings import Finding
 from volta3d.prepare.foreground import Foreground, find_foreground, of_mask
 from volta3d.prepare.geometry import as_float, mapping_to, plan_grid, to_ras
+from volta3d.prepare.image import read_image
 from volta3d.prepare.labels import brain_volume, lost_labels, read_labels
-from volta3d.prepare.nifti import read_nifti
 from volta3d.prepare.resample import resample, resample_nearest
 from volta3d.prepare.scan import Label
+from volta3d.prepare.stripping import FINDING, Stripping, stripping_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Prepared:
         affine: 4x4 from voxels of the cube to world mm.
         foreground_mm3, brain_mm3: volumes measured on the native grid; brain NaN if unknown.
         findings: what was noticed.
+        stripping: whether it came as a whole head or a stripped brain.
     """
 
     volume: np.ndarray
@@ -39,6 +44,7 @@ class Prepared:
     foreground_mm3: float
     brain_mm3: float
     findings: tuple[Finding, ...]
+    stripping: Stripping = ""
 
 
 @dataclass
@@ -72,6 +78,7 @@ class Placed:
         native_affine, native_shape: the grid that it comes from.
         foreground: the head, or the brain when it was stripped.
         brain_mm3: volume of the brain mask, NaN without one.
+        stripping: whether it came as a whole head or a stripped brain.
     """
 
     volume: np.ndarray
@@ -84,6 +91,7 @@ class Placed:
     foreground: Foreground
     brain_mm3: float
     findings: list[Finding]
+    stripping: Stripping
 
     def inside(self) -> np.ndarray:
         """The foreground in the cube, bool [D, H, W]."""
@@ -108,7 +116,8 @@ def prepare_scan(source: Path, contract: Contract, label: Label | None = None) -
         prepared = resample_nearest(labels, placed.mapping, (contract.size,) * 3)
         findings += about + lost_labels(labels, prepared)
     mm3, grid = placed.foreground.mm3, placed.grid
-    return Prepared(_scaled(placed, contract), prepared, grid, mm3, brain, tuple(findings))
+    scaled = _scaled(placed, contract)
+    return Prepared(scaled, prepared, grid, mm3, brain, tuple(findings), placed.stripping)
 
 
 def own_landmarks(source: Path, contract: Contract) -> np.ndarray:
@@ -134,10 +143,15 @@ def place(source: Path, contract: Contract) -> Placed:
     mapping = mapping_to(affine, grid)
     volume = resample(data, mapping, (contract.size,) * 3, outside=native.low)
     findings = native.findings + planned
+    stripping: Stripping = ""
+    if brain is None and not any(f.code == "small-field-of-view" for f in findings):
+        findings += about_volume(foreground.mm3)
+        stripping = stripping_of(data, foreground.mm3)
+        findings += [FINDING] if stripping == "stripped" else []
     brain_mm3 = math.nan if brain is None else foreground.mm3
     return Placed(
         volume, native.low, native.high, grid, mapping, affine, data.shape, foreground, brain_mm3,
-        findings,
+        findings, stripping,
     )  # fmt: skip
 
 
@@ -147,15 +161,22 @@ def read_native(source: Path, contract: Contract) -> Native:
     Raises:
         Refused: with the reason and the way to fix it.
     """
-    image = read_nifti(source, narrow=True)
+    image = read_image(source, narrow=True)
+    check_values(image.data)
     view, affine = to_ras(image.data, image.affine)
-    findings = list(image.findings)
+    findings = [*image.findings, *about_field(view.shape, voxel_sizes(affine))]
     whole = view.dtype.kind in "iu"
     plain = contract.bias == "none" and contract.skull_strip == "none"
     known = intensity.limits(image.data, contract.percentiles) if whole and plain else None
     with np.errstate(over="ignore"):  # becomes infinite, which is mended or refused next
         data = as_float(view)
     del image, view  # half of the memory
+    odd = odd_background(data)
+    outside, noticed = odd or (None, None)
+    if outside is not None and noticed is not None:
+        findings.append(noticed)
+        known, whole = None, False
+        data[outside] = _darkest(data[~outside])
     if not whole:
         data, mended = intensity.mend(data)
         findings += mended
@@ -163,13 +184,20 @@ def read_native(source: Path, contract: Contract) -> Native:
         data, corrected = correct_bias(data, affine)
         findings += corrected
     brain, stripped = brain_mask(data, affine, source, contract)
-    inside = data if brain is None else data[brain]
-    low, high, noticed = known or intensity.limits(inside, contract.percentiles)
-    findings += stripped + noticed
+    head = brain if outside is None or brain is not None else ~outside
+    low, high, spread = known or intensity.limits(
+        data if head is None else data[head], contract.percentiles
+    )
+    findings += stripped + spread
     np.clip(data, np.float32(low), np.float32(high), out=data)
-    if brain is not None:
-        data[~brain] = low
+    if head is not None:
+        data[~head] = low
     return Native(data, affine, low, high, brain, findings)
+
+
+def _darkest(inside: np.ndarray) -> np.float32:
+    finite = inside[np.isfinite(inside)]
+    return np.float32(finite.min()) if finite.size else np.float32(0)
 
 
 def _scaled(placed: Placed, contract: Contract) -> np.ndarray:

@@ -51,10 +51,7 @@ class Viewer:
 
 @dataclass(frozen=True)
 class Section:
-    """One heading of the page; ``sentences`` say plainly what could not be shown.
-
-    A ``folded`` one shows its heading alone until the reader opens it.
-    """
+    """One heading of the page; ``sentences`` say plainly what could not be shown."""
 
     id: str
     title: str
@@ -66,7 +63,6 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     paragraphs: list[Paragraph] = field(default_factory=list)
     references: list[str] = field(default_factory=list)
-    folded: bool = False
 
 
 @dataclass(frozen=True)

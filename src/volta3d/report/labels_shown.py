@@ -31,7 +31,10 @@ FIGURES = {
     "outlines": ("Outlines", "Best, median and worst case by mean Dice of all arms."),
     "surfaces": ("Surfaces", "The reference, then each arm by its distance to it."),
 }
-NOTE = "On the prepared grid. Click or drag in a slice, or move the sliders."
+NOTE = (
+    "On the prepared grid. Click or drag in a slice, or move the sliders. Sagittal: the front is "
+    "on the right."
+)
 Shown = tuple[list[Exhibit], Viewer | None, list[str]]
 
 

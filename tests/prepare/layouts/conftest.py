@@ -167,6 +167,24 @@ def msd(tmp_path: Path, scan: Make, marks: Make) -> Path:
 
 
 @pytest.fixture
+def nnunet(tmp_path: Path, scan: Make, marks: Make) -> Path:
+    """Two labelled cases as version 2 writes them, and one without a label map."""
+    root = tmp_path / "Dataset007_Hippo"
+    for case in ("hip_001", "hip_002", "hip_003"):
+        scan(root / "imagesTr" / f"{case}_0000.nii.gz")
+        if case != "hip_003":
+            marks(root / "labelsTr" / f"{case}.nii.gz", {1: 4, 2: 13})
+    content = {
+        "channel_names": {"0": "T1"},
+        "labels": {"background": 0, "left": 1, "right": 2},
+        "numTraining": 3,
+        "file_ending": ".nii.gz",
+    }
+    (root / "dataset.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.fixture
 def caps(tmp_path: Path, scan: Make) -> Path:
     """Two sessions after t1-linear, one of them with the uncropped image too."""
     root = tmp_path / "caps"

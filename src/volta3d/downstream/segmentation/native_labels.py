@@ -11,8 +11,8 @@ from volta3d.downstream.segmentation.native import Grid
 from volta3d.errors import CohortError
 from volta3d.prepare.findings import Refused
 from volta3d.prepare.geometry import same_grid
+from volta3d.prepare.image import read_image
 from volta3d.prepare.labels import LARGEST
-from volta3d.prepare.nifti import read_nifti
 from volta3d.prepare.scan import Label, MergedLabel
 
 CHANGED = "Restore the file, or prepare the cohort again: it isn't what it was then"
@@ -62,7 +62,7 @@ def _turned(mask: np.ndarray, own: Grid, wanted: Grid, path: Path) -> np.ndarray
 
 def _one(path: Path) -> tuple[np.ndarray, Grid]:
     try:
-        image = read_nifti(path, narrow=True)
+        image = read_image(path, narrow=True)
     except Refused as error:
         raise CohortError(error.finding.what, where=path, fix=CHANGED) from error
     data = image.data if image.data.dtype.kind in "iu" else np.rint(image.data)

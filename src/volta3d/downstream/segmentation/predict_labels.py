@@ -28,7 +28,7 @@ from volta3d.encoder.raw_scans import NO_SOURCE, find_scans, nothing_found
 from volta3d.errors import UsageError, VoltaError
 from volta3d.files import atomic_file, require_writable
 from volta3d.prepare.findings import Finding, Refused
-from volta3d.prepare.nifti import read_nifti
+from volta3d.prepare.image import read_image
 from volta3d.prepare.qc import mosaic, write_png
 from volta3d.prepare.scan import Scan, plain_path
 from volta3d.prepare.source import as_nifti
@@ -210,7 +210,7 @@ def _one(fitted: SegmentModel, scan: Scan, out: Path, name: str, way: Way) -> di
 
 
 def _grid(nifti: Path) -> Grid:
-    image = read_nifti(nifti, narrow=True)
+    image = read_image(nifti, narrow=True)
     shape = (image.data.shape[0], image.data.shape[1], image.data.shape[2])
     return Grid(shape, image.affine)
 

@@ -14,9 +14,11 @@ from volta3d.downstream.segmentation.native import Grid
 from volta3d.errors import VoltaError
 from volta3d.prepare.checks import MAX_VOXELS
 from volta3d.prepare.findings import Refused
+from volta3d.prepare.formats import is_nifti, stem
 from volta3d.prepare.geometry import mapping_to, same_grid
-from volta3d.prepare.nifti import DEFLATE_LIMIT, is_nifti, read_nifti, stem
+from volta3d.prepare.nifti import read_nifti
 from volta3d.prepare.resample import resample_nearest
+from volta3d.prepare.voxels import DEFLATE_LIMIT
 
 FIX = "Correct the label map, or take it out of the folder"
 MGH = (".mgz", ".mgh")

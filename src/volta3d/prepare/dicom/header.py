@@ -17,10 +17,18 @@ from datetime import date
 from functools import lru_cache
 from typing import Any, BinaryIO
 
+from volta3d.prepare.claims import Claims
 from volta3d.prepare.dicom.files import Located
 from volta3d.prepare.dicom.values import either, first, get, number, text, texts, whole
-from volta3d.prepare.dicom.vocabulary import hints, image_words, manufacturer, model
 from volta3d.prepare.findings import Refused
+from volta3d.prepare.vocabulary import (
+    body_part,
+    hints,
+    image_words,
+    manufacturer,
+    model,
+    names_agent,
+)
 
 TAGS = (
     "SOPClassUID", "Modality", "ImageType", "StudyInstanceUID", "SeriesInstanceUID",
@@ -29,11 +37,13 @@ TAGS = (
     "ScanningSequence", "EchoPulseSequence", "EchoTime", "RepetitionTime", "InversionTime",
     "FlipAngle", "MagneticFieldStrength", "Manufacturer", "ManufacturerModelName",
     "ContrastBolusAgent", "BurnedInAnnotation", "LossyImageCompression", "InstanceNumber",
-    "Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
+    "BodyPartExamined", "SeriesNumber", "Rows", "Columns", "PixelSpacing",
+    "ImagePositionPatient", "ImageOrientationPatient",
     "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "BitsAllocated",
     "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
+PROTOCOL = ("SeriesNumber", "SeriesDescription", "ProtocolName", "SequenceName")
 MAX_FRAMES = 20_000
 NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -69,6 +79,7 @@ class Header:
 
     Args:
         series, study, person: hashes to compare; empty when the header says nothing.
+        protocol: a hash of what the slices of one series share whatever their UIDs are.
         moment: date and time of the study, to order the visits of a person by; never written.
         words: of the image type; ``hints``: of descriptions and names, both of a fixed vocabulary.
         frames: its planes; none in what a series keeps.
@@ -76,6 +87,7 @@ class Header:
 
     series: str
     study: str
+    protocol: str
     person: str
     moment: str
     sop_class: str
@@ -91,6 +103,7 @@ class Header:
     burned_in: bool
     lossy: bool
     contrast: bool
+    body: str
     sex: str
     age: float
     repetition_time: float
@@ -100,6 +113,15 @@ class Header:
     manufacturer: str
     model: str
     frames: tuple[Frame, ...]
+
+    @property
+    def claims(self) -> Claims:
+        """What it says of the image."""
+        echo = min((f.echo_time for f in self.frames), default=math.nan)
+        return Claims(
+            self.words, self.hints, self.body, self.contrast, echo, self.repetition_time,
+            self.inversion_time,
+        )  # fmt: skip
 
 
 @contextmanager
@@ -175,6 +197,7 @@ def _header(data: Any, syntax: str, located: Located) -> Header | None:
     return Header(
         series=_hash(text(data, "SeriesInstanceUID")),
         study=_hash(text(data, "StudyInstanceUID")),
+        protocol=_hash(*(text(data, k) for k in PROTOCOL)),
         person=_hash(*(text(data, k) for k in ("PatientID", "PatientName", "PatientBirthDate"))),
         moment=text(data, "StudyDate") + text(data, "StudyTime"),
         sop_class=sop_class,
@@ -189,7 +212,8 @@ def _header(data: Any, syntax: str, located: Located) -> Header | None:
         bits=whole(data, "BitsAllocated", 16),
         burned_in=text(data, "BurnedInAnnotation").upper() == "YES",
         lossy=text(data, "LossyImageCompression") == "01",
-        contrast=bool(text(data, "ContrastBolusAgent")),
+        contrast=names_agent(text(data, "ContrastBolusAgent")),
+        body=body_part(text(data, "BodyPartExamined")),
         sex={"M": "M", "F": "F"}.get(text(data, "PatientSex").upper(), ""),
         age=_age(data),
         repetition_time=either(number(data, "RepetitionTime"), number(timing, "RepetitionTime")),

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from volta3d.prepare.checks import MAX_VOXELS
+from volta3d.prepare.claims import NOTHING_TO_DO, Claims, refusal, remarks
 from volta3d.prepare.dicom.files import Found, Located, Opener, find
 from volta3d.prepare.dicom.geometry import stack
 from volta3d.prepare.dicom.header import EXPORT, NATIVE, Frame, Header, read_header
 from volta3d.prepare.dicom.series import Series
-from volta3d.prepare.dicom.vocabulary import is_t1
+from volta3d.prepare.dicom.split_series import REUNITED, reunited
 from volta3d.prepare.findings import Finding, Refused
 
 DIRECTORY = "1.2.840.10008.1.3.10"
@@ -21,16 +22,6 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 CONVERTER_DECODES = {"1.2.840.10008.1.2.5"} | {
     f"1.2.840.10008.1.2.4.{n}" for n in ("50", "57", "70", "80", "81", "90", "91")
 }
-PROJECTIONS = {
-    "MIP", "MINIP", "PROJECTION IMAGE", "SUBTRACTION", "SUBTRACT", "MPR", "CSA MPR", "CSAPARALLEL",
-    "REFORMATTED", "SCREEN SAVE",
-}  # fmt: skip
-PARTS = {
-    "P": "phase", "PHASE": "phase", "PHASE MAP": "phase", "PHASE_MAP": "phase", "R": "real",
-    "REAL": "real", "I": "imaginary", "IMAGINARY": "imaginary",
-}  # fmt: skip
-MAPS = {"ADC", "FA", "TRACEW", "FMRI", "MOSAIC", "DIFFUSION"}
-NOTHING_TO_DO = "Nothing to do, unless it should have been a T1-weighted scan"
 
 
 @dataclass(frozen=True)
@@ -55,7 +46,7 @@ def survey(root: Path) -> Survey:
 
     Only headers are read, nothing is written. Of several echoes the shortest is taken.
     """
-    groups: dict[tuple[str, str], tuple[list[Frame], dict[Header, None]]] = {}
+    groups: dict[tuple[str, ...], tuple[list[Frame], dict[Header, None]]] = {}
     objects = 0
     with Opener() as opener:
         found = find(root, opener)
@@ -64,18 +55,19 @@ def survey(root: Path) -> Survey:
             if header is None:
                 objects += 1
                 continue
-            part = next((PARTS[w] for w in sorted(header.words) if w in PARTS), "")
-            key = (header.series or header.frames[0].file.name, part)
-            frames, headers = groups.setdefault(key, ([], {}))
+            mine = (header.series or header.frames[0].file.name, header.claims.part)
+            frames, headers = groups.setdefault(mine, ([], {}))
             frames.extend(header.frames)
             headers[replace(header, frames=())] = None  # each kept once: most slices share one
     series = []
-    for (_, part), (frames, headers) in groups.items():
-        candidate = Series(tuple(frames), next(iter(headers)), root)
+    whole, joined = reunited(groups)
+    for key, (frames, headers) in whole.items():
+        noticed = (REUNITED,) if key in joined else ()
+        candidate = Series(tuple(frames), next(iter(headers)), root, noticed)
         try:
-            series.append(_judge(candidate, list(headers), part))
+            series.append(_judge(candidate, list(headers)))
         except Refused as error:
-            refused.append((candidate.path, error.finding))
+            refused.append((candidate.path, _reunited_too(error.finding, noticed)))
     ignored = found.strays + objects
     if ignored:
         what = f"{found.strays} files that are not DICOM and {objects} without a picture ignored"
@@ -99,17 +91,16 @@ def _headers(
     refused += [(located.path, finding) for located, finding in broken]
 
 
-def _judge(series: Series, headers: list[Header], part: str) -> Series:
+def _judge(series: Series, headers: list[Header]) -> Series:
     """The series, reduced to the planes wanted, with what was noticed.
 
     Raises:
         Refused: it isn't a T1-weighted volume, or is one that cannot be converted faithfully.
     """
     _check_pictures(headers)
-    if part:
-        what = f"A {part} picture, not a magnitude"
-        raise Refused("not-magnitude", what, NOTHING_TO_DO)
-    _check_purpose(series)
+    reason = refusal(_claims(series))
+    if reason is not None:
+        raise Refused(reason.code, reason.what, reason.how_to_fix)
     series = _one_echo(series)
     findings = list(_notes(series))
     header = series.header
@@ -142,18 +133,9 @@ def _check_pictures(headers: Iterable[Header]) -> None:
             raise Refused("no-decoder", "No decoder for how the pictures are compressed", EXPORT)
 
 
-def _check_purpose(series: Series) -> None:
-    header, words = series.header, series.header.words
-    if "LOCALIZER" in words or "localiser" in header.hints:
-        raise Refused("localiser", "A localiser", NOTHING_TO_DO)
-    if words & PROJECTIONS:
-        what = "A projection, a reformat or a subtraction, not the acquired volume"
-        raise Refused("derived", what, "Give the original series")
-    if words & MAPS or "inversion-pair" in header.hints:
-        raise Refused("not-t1", "A map or a part of a set, not a T1-weighted scan", NOTHING_TO_DO)
+def _claims(series: Series) -> Claims:
     echo = min((f.echo_time for f in series.frames), default=0.0)
-    if is_t1(header.hints, echo, header.repetition_time, header.inversion_time) is False:
-        raise Refused("not-t1", "Not T1-weighted by its description or timing", NOTHING_TO_DO)
+    return replace(series.header.claims, echo_time=echo)
 
 
 def _one_echo(series: Series) -> Series:
@@ -168,8 +150,8 @@ def _one_echo(series: Series) -> Series:
 
 
 def _notes(series: Series) -> Iterator[Finding]:
-    header, echo = series.header, series.frames[0].echo_time
-    if is_t1(header.hints, echo, header.repetition_time, header.inversion_time) is None:
+    header, claims = series.header, _claims(series)
+    if claims.t1 is None:
         what = "Neither description nor timing says whether this is T1-weighted"
         yield Finding("warning", "weighting-unknown", what, "Look at it in qc/index.html")
     if "DERIVED" in header.words:
@@ -178,9 +160,7 @@ def _notes(series: Series) -> Iterator[Finding]:
     if "SECONDARY" in header.words:
         what = "Secondary pictures: text may be burned in"
         yield Finding("warning", "perhaps-burned-in", what, "Look at it in qc/index.html")
-    if header.contrast:
-        what = "A contrast agent was given"
-        yield Finding("warning", "contrast-agent", what, "Don't mix with scans without one")
+    yield from remarks(claims)
     if header.lossy:
         yield Finding("warning", "lossy", "Compressed with loss before it came here")
     numbers = sorted({f.instance for f in series.frames if f.instance > 0})
@@ -188,6 +168,11 @@ def _notes(series: Series) -> Iterator[Finding]:
     if not several and len(numbers) > 1 and numbers[-1] - numbers[0] + 1 > len(numbers):
         what = "Numbers are missing among the instances, though the slices are regular"
         yield Finding("warning", "instance-gap", what, "Check that the series is complete")
+
+
+def _reunited_too(finding: Finding, noticed: tuple[Finding, ...]) -> Finding:
+    said = "".join(f"; {f.what[0].lower()}{f.what[1:]}" for f in noticed)
+    return replace(finding, what=finding.what + said)
 
 
 def _noting(series: Series, *findings: Finding) -> Series:

@@ -6,20 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from volta3d.prepare.fetched import missing_content
 from volta3d.prepare.findings import Finding
-from volta3d.prepare.layouts.bids_labels import (
-    ACQUISITION,
-    NATIVE_SPACES,
-    label_files,
-    matching_label,
-    names_of,
-)
+from volta3d.prepare.formats import is_nifti, stem
+from volta3d.prepare.layouts.bids_labels import LABELS_OUT, label_files, matching_label, names_of
 from volta3d.prepare.layouts.bids_names import DESCRIPTION, dataset_name, entities, is_synthetic
-from volta3d.prepare.nifti import is_nifti, stem
+from volta3d.prepare.layouts.bids_roots import BidsRoot, bids_root
+from volta3d.prepare.layouts.bids_versions import chosen, remarkable
 from volta3d.prepare.scan import LINK_OUT, Discovery, Scan, plain, slug, unique, within
 from volta3d.prepare.tables import Row, bare, by_id, load_json, person, read_table, sex_levels
-
-PROCESSED = ("space", "desc", "res", "den", "label", "split")  # entities of derivatives
+from volta3d.prepare.walk import entries, folders, is_folder
 
 
 @dataclass(frozen=True)
@@ -32,69 +28,72 @@ class DataSet:
     rows: Mapping[str, Row]
     repeated: frozenset[str]
     levels: Mapping[str, str]
+    unfetched: Finding | None = None  # why its participants.tsv cannot be read
 
 
 def matches(root: Path) -> bool:
-    """Whether a folder looks like BIDS."""
-    return root.is_dir() and ((root / DESCRIPTION).is_file() or any(_images(root)))
+    """Whether a folder is a BIDS data set, or a subject or session of one."""
+    if not is_folder(root):
+        return False
+    return any(True for _ in _images(BidsRoot(root))) or (
+        (root / DESCRIPTION).is_file() or bids_root(root) is not None
+    )
 
 
 def discover(root: Path) -> Discovery:
-    """The scans of a BIDS data set with what its tables say about them."""
-    about, labels = _data_set(root), label_files(root)
+    """The scans of a BIDS data set, or of a part of one, with what its tables say about them."""
+    data_set = bids_root(root) or BidsRoot(root)
+    about, labels = _data_set(data_set.folder), label_files(data_set.folder, data_set.labels)
     names: dict[Path, dict[int, str]] = {}
-    refused, by_subject = [], dict[str, list[Path]]()
-    for image in sorted(_images(root)):
-        if within(image, root):
-            by_subject.setdefault(image.relative_to(root).parts[0], []).append(image)
+    refused, by_subject = list[tuple[Path, Finding]](), dict[str, list[Path]]()
+    for image in sorted(_images(data_set)):
+        reason = remarkable(image) if within(image, root) else LINK_OUT
+        if reason is not None:
+            refused.append((image, reason))
         else:
-            refused.append((image, LINK_OUT))
+            subject = image.relative_to(data_set.folder).parts[0]
+            by_subject.setdefault(subject, []).append(image)
     scans = []
     for subject, images in by_subject.items():
         siblings = [entities(image) for image in images]
-        for image, noticed in _originals(images):
+        candidates = labels.of.get(subject.lower(), [])
+        for image, noticed in chosen(images, candidates):
             named, scan = entities(image), _scan(image, about)
-            scan = replace(scan, findings=scan.findings + noticed)
-            label, findings = matching_label(named, siblings, labels.get(subject.lower(), []))
-            scan = replace(scan, findings=scan.findings + findings)
+            label, findings = matching_label(named, siblings, candidates)
+            if label is None and (labels.outside or subject.lower() in labels.lost):
+                findings = (*findings, LABELS_OUT)
+            scan = replace(scan, findings=(*scan.findings, *noticed, *findings))
             if label is not None:
                 if label.path not in names:
                     names[label.path] = names_of(label)
                 scan = replace(scan, label=label.path, label_names=names[label.path])
             scans.append(scan)
-    return Discovery(unique(scans, root), tuple(refused))
+    return Discovery(unique(scans, data_set.folder), tuple(refused))
 
 
-def _images(root: Path) -> Iterable[Path]:
-    for pattern in ("sub-*/anat/*", "sub-*/ses-*/anat/*"):
-        for path in root.glob(pattern):
-            if is_nifti(path) and stem(path).lower().endswith("_t1w"):
-                yield path
-
-
-def _originals(images: Iterable[Path]) -> Iterable[tuple[Path, tuple[Finding, ...]]]:
-    """One image per acquisition of a person: of several versions, the least processed."""
-    acquisitions: dict[tuple[str, ...], list[Path]] = {}
-    for image in images:
-        named = entities(image)
-        key = tuple(named.get(k, "") for k in ACQUISITION)
-        acquisitions.setdefault(key, []).append(image)
-    for versions in acquisitions.values():
-        versions.sort(key=lambda p: (sum(k in entities(p) for k in PROCESSED), p.name))
-        findings = []
-        if len(versions) > 1:
-            what = f"{len(versions)} versions of one image; took {stem(versions[0])}"
-            findings.append(Finding("info", "several-versions", what))
-        space = entities(versions[0]).get("space", "T1w")
-        if space.lower() not in NATIVE_SPACES:
-            what = f"Resampled to another space before ({plain(space)})"
-            findings.append(Finding("info", "resampled-before", what))
-        yield versions[0], tuple(findings)
+def _images(data_set: BidsRoot) -> Iterable[Path]:
+    """Images called T1w or UNIT1, of the whole data set or of the part of it that was given."""
+    for subject in folders(data_set.folder):
+        if not subject.name.startswith("sub-"):
+            continue
+        sessions = [p for p in folders(subject) if p.name.startswith("ses-")]
+        for anat in [subject / "anat", *(session / "anat" for session in sessions)]:
+            if not (anat.is_relative_to(data_set.part) or data_set.part.is_relative_to(anat)):
+                continue
+            named = [p for p in entries(anat) if is_nifti(p)]
+            t1 = [p for p in named if stem(p).lower().endswith("_t1w")]
+            yield from t1 or [p for p in named if stem(p).lower().endswith("_unit1")]
 
 
 def _data_set(root: Path) -> DataSet:
     description = load_json(root / DESCRIPTION)
     table = root / "participants.tsv"
+    elsewhere = missing_content(table)
+    if elsewhere is not None:
+        return DataSet(
+            root, dataset_name(root, description), is_synthetic(description), {}, frozenset(), {},
+            elsewhere,
+        )  # fmt: skip
     rows, repeated = by_id(read_table(table) if table.is_file() else [], "participant_id", "sub-")
     return DataSet(
         root=root,
@@ -113,6 +112,10 @@ def _scan(image: Path, data_set: DataSet) -> Scan:
     found = _session_rows(data_set.root / participant, session)
     if key in data_set.rows:
         found.append(data_set.rows[key])
+    elif data_set.unfetched is not None:
+        what = f"participants.tsv: {data_set.unfetched.what}"
+        fix = data_set.unfetched.how_to_fix
+        findings.append(Finding("warning", "table-not-fetched", what, fix))
     else:
         findings.append(Finding("warning", "no-participant-row", "Not in participants.tsv"))
     if key in data_set.repeated:
@@ -121,7 +124,7 @@ def _scan(image: Path, data_set: DataSet) -> Scan:
     about = person(found, data_set.levels)
     return Scan(
         source=image,
-        scan_id=slug(f"{data_set.name}_{stem(image)[: -len('_T1w')]}"),
+        scan_id=slug(f"{data_set.name}_{stem(image).rsplit('_', 1)[0]}"),
         participant_id=plain(participant),
         session=plain(session),
         run=entities(image).get("run", ""),

@@ -7,13 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volta3d.prepare.findings import Finding
+from volta3d.prepare.formats import is_nifti, stem
 from volta3d.prepare.layouts.bids_names import entities
-from volta3d.prepare.nifti import is_nifti, stem
 from volta3d.prepare.scan import within
 from volta3d.prepare.tables import label_names
+from volta3d.prepare.walk import files_below, folders
 
 # Entities that say which acquisition a label map belongs to; desc, seg, atlas and the like do not.
 ACQUISITION = ("ses", "acq", "ce", "rec", "run", "echo", "part")
+LABELS_OUT = Finding(
+    "warning",
+    "labels-behind-link",
+    "Its label map lies behind a link that leaves the source or leads nowhere, and was not used",
+    "Copy the label maps into the folder, or fetch their content (datalad get)",
+)
 NATIVE_SPACES = {"t1w", "orig", "native", "individual"}
 
 
@@ -26,19 +33,51 @@ class LabelFile:
     derivative: Path
 
 
-def label_files(root: Path) -> dict[str, list[LabelFile]]:
-    """Label maps in scan space by participant (lower case), in the order of their paths."""
+@dataclass(frozen=True)
+class FoundLabels:
+    """Label maps of a data set.
+
+    Args:
+        of: by participant (lower case), in the order of their paths.
+        lost: participants of whom a label map is a link that leaves the source.
+        outside: whether a whole folder of them is such a link.
+    """
+
+    of: Mapping[str, list[LabelFile]]
+    lost: frozenset[str] = frozenset()
+    outside: bool = False
+
+
+def label_files(root: Path, places: Sequence[Path] = ()) -> FoundLabels:
+    """Label maps in scan space.
+
+    Args:
+        root: the data set.
+        places: folders of derivatives; the data set's own if none is given.
+    """
     found: dict[str, list[LabelFile]] = {}
-    derivatives = root / "derivatives"
-    for path in sorted(derivatives.glob("*/sub-*/**/*_dseg.nii*")):
-        named = entities(path)
-        native = named.get("space", "T1w").lower() in NATIVE_SPACES
-        if not (native and is_nifti(path) and within(path, root)):
+    lost, outside = set[str](), False
+    for derivatives in places or (root / "derivatives",):
+        base = derivatives.parent
+        outside = outside or (derivatives.is_symlink() and not within(derivatives, base))
+        if outside:
             continue
-        derivative, subject = path.relative_to(derivatives).parts[:2]
-        label = LabelFile(path, named, derivatives / derivative)
-        found.setdefault(subject.lower(), []).append(label)
-    return found
+        for subject in [s for d in folders(derivatives) for s in folders(d)]:
+            if not subject.name.startswith("sub-"):
+                continue
+            for path in files_below(subject):
+                if not (is_nifti(path) and stem(path).endswith("_dseg")):
+                    continue
+                named = entities(path)
+                if named.get("space", "T1w").lower() not in NATIVE_SPACES:
+                    continue
+                if not within(path, base) or not path.is_file():
+                    lost.add(subject.name.lower())
+                    continue
+                label = LabelFile(path, named, subject.parent)
+                found.setdefault(subject.name.lower(), []).append(label)
+        outside = outside or any(not within(d, base) for d in folders(derivatives))
+    return FoundLabels(found, frozenset(lost), outside)
 
 
 def matching_label(
@@ -56,8 +95,8 @@ def matching_label(
     fitting: list[LabelFile] = []
     unsure: list[LabelFile] = []
     for label in candidates:
-        if _agree(label.entities, image):
-            rivals = {_acquisition(s) for s in siblings if _agree(label.entities, s)}
+        if agree(label.entities, image):
+            rivals = {_acquisition(s) for s in siblings if agree(label.entities, s)}
             (fitting if len(rivals) == 1 else unsure).append(label)
     if len(fitting) > 1:
         what = f"{len(fitting)} label maps; took the one of {fitting[0].derivative.name}"
@@ -79,7 +118,8 @@ def names_of(label: LabelFile) -> dict[int, str]:
     return next((label_names(t) for t in tables if t.is_file()), {})
 
 
-def _agree(label: Mapping[str, str], image: Mapping[str, str]) -> bool:
+def agree(label: Mapping[str, str], image: Mapping[str, str]) -> bool:
+    """Whether a label map names no other acquisition than an image does."""
     return all(label[key] == image.get(key) for key in ACQUISITION if key in label)
 
 

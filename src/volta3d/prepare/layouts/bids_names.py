@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from volta3d.prepare.nifti import stem
+from volta3d.prepare.formats import stem
 from volta3d.prepare.scan import slug
 
 DESCRIPTION = "dataset_description.json"

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from volta3d.prepare.findings import Finding
-from volta3d.prepare.nifti import SUFFIXES, is_nifti, stem
+from volta3d.prepare.formats import NIFTI, is_nifti, stem
 from volta3d.prepare.scan import LINK_OUT, Discovery, Scan, unique, within
 from volta3d.prepare.tables import person
 
@@ -94,5 +94,5 @@ def _files(root: Path) -> list[Path]:
 
 def _segmentation(path: Path, root: Path) -> Path | None:
     base = stem(path)[: -len("t1n")] + "seg"
-    found = (path.with_name(base + suffix) for suffix in SUFFIXES)
+    found = (path.with_name(base + suffix) for suffix in NIFTI)
     return next((p for p in found if p.is_file() and within(p, root)), None)

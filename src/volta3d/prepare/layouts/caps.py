@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from volta3d.prepare.findings import Finding
+from volta3d.prepare.formats import is_nifti, stem
 from volta3d.prepare.layouts.bids_names import DESCRIPTION, dataset_name, entities, is_synthetic
-from volta3d.prepare.nifti import is_nifti, stem
 from volta3d.prepare.scan import LINK_OUT, Discovery, Scan, plain, slug, unique, within
 from volta3d.prepare.tables import Row, bare, by_id, load_json, person, read_table, sex_levels
+from volta3d.prepare.walk import entries
 
 SPACE = "MNI152NLin2009cSym"
 LINEAR = Finding("info", "resampled-before", "Registered to MNI space and resampled by Clinica")
@@ -73,7 +74,7 @@ def _folders(root: Path) -> Iterator[Path]:
 
 def _chosen(folder: Path) -> Iterator[tuple[Path, list[Finding]]]:
     """The cropped image of each acquisition, else the uncropped one."""
-    images = [p for p in sorted(folder.iterdir()) if is_nifti(p) and stem(p).endswith("_T1w")]
+    images = [p for p in entries(folder) if is_nifti(p) and stem(p).endswith("_T1w")]
     images = [p for p in images if entities(p).get("space") == SPACE]
     acquisitions: dict[tuple[str, str], list[Path]] = {}
     for image in images:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from volta3d.errors import CohortError
 from volta3d.prepare.findings import Finding
-from volta3d.prepare.nifti import stem
+from volta3d.prepare.formats import stem
 from volta3d.prepare.scan import Scan, plain
 from volta3d.prepare.tables import Row, person, read_table
 

@@ -1,4 +1,4 @@
-"""A plain folder: every NIfTI file in it is a scan; a table beside them is optional."""
+"""A plain folder: every volume in it is a scan unless its name says otherwise; a table may help."""
 
 from __future__ import annotations
 
@@ -8,48 +8,52 @@ from dataclasses import replace
 from pathlib import Path
 
 from volta3d.errors import CohortError
+from volta3d.prepare.file_names import not_t1, remarks_on_name
+from volta3d.prepare.findings import Finding
+from volta3d.prepare.formats import is_image, stem
 from volta3d.prepare.layouts.bids_names import DESCRIPTION, dataset_name, entities, is_synthetic
 from volta3d.prepare.layouts.described import NO_ROW, Table
-from volta3d.prepare.nifti import SUFFIXES, is_nifti, stem
+from volta3d.prepare.layouts.folder_labels import ALONE, Labels, sorted_out
 from volta3d.prepare.scan import LINK_OUT, Discovery, Scan, plain, slug, unique, within
 from volta3d.prepare.tables import label_names, load_json, person, sex_levels
+from volta3d.prepare.walk import entries, files_below
 
-LABEL_ENDINGS = ("_dseg", "_seg", "_label", "_labels", "_mask")
 TABLES = ("participants.tsv", "participants.csv")
 TABLE_ENDINGS = {".tsv", ".csv", ".xls"}
 NOT_PEOPLE = {"dseg.tsv"}
 
 
 def matches(root: Path) -> bool:
-    """Whether there is any NIfTI file."""
-    return is_nifti(root) if root.is_file() else any(_files(root))
+    """Whether there is any volume in a format that is read."""
+    return is_image(root) if root.is_file() else any(_files(root))
 
 
 def discover(root: Path) -> Discovery:
-    """All NIfTI files below ``root`` that are not label maps, or ``root`` itself if it is a file.
+    """All volumes below ``root`` that may be T1w scans, or ``root`` itself if it is a file.
 
     ``participants.csv`` or ``.tsv``, or else any table on top of the folder, may describe them:
     one row per file (a path relative to the folder, or a file name) or per subject (the file
     name's start, its ``sub-`` entity, or a folder it is in). A label map is named like its scan
-    with ``_dseg``, ``_seg``, ``_label``, ``_labels`` or ``_mask`` at the end; ``dseg.tsv`` may
-    name its values.
+    with ``_dseg``, ``_seg``, ``_label``, ``_labels`` or ``_mask`` at the end, or lies in a folder
+    ``labels`` beside that of the scans; ``dseg.tsv`` may name its values. What a name calls a label
+    map, or another image than a T1w scan, is refused.
     """
     folder = root.parent if root.is_file() else root
     description = load_json(folder / DESCRIPTION)
     dataset, synthetic = dataset_name(folder, description), is_synthetic(description)
     names = label_names(folder / "dseg.tsv") if (folder / "dseg.tsv").is_file() else {}
-    files = [root] if root.is_file() else sorted(_files(root))
-    present = {f.relative_to(folder).as_posix() for f in files}
-    scans, refused = [], []
+    files, maps = sorted_out([root] if root.is_file() else _files(root), folder)
+    beside = [p for p in entries(folder) if is_image(p) and p != root] if root.is_file() else []
+    labels = Labels([*maps, *beside], folder)
+    scans, refused = list[Scan](), list[tuple[Path, Finding]]()
     for file in files:
-        if _is_label(file):
+        place = file.relative_to(folder)
+        reason = not_t1(place) if within(file, folder) else LINK_OUT
+        if reason is not None:
+            refused.append((file, reason))
             continue
-        if not within(file, folder):
-            refused.append((file, LINK_OUT))
-            continue
-        name = file.relative_to(folder).as_posix()
-        path = name[: len(name) - len(file.name)] + stem(file)
-        label = _label_of(file, folder, present)
+        path = (place.parent / stem(file)).as_posix()
+        label = labels.of(file)
         scans.append(
             Scan(
                 source=file,
@@ -61,8 +65,11 @@ def discover(root: Path) -> Discovery:
                 label=label,
                 label_names=names if label else {},
                 synthetic=synthetic,
+                findings=tuple(remarks_on_name(place)),
             )
         )
+    used = {scan.label for scan in scans}
+    refused += [(p, ALONE) for p in maps if p not in used]
     return Discovery(unique(_with_tables(scans, folder), folder), tuple(refused))
 
 
@@ -99,28 +106,8 @@ def _people(file: Path, folder: Path) -> Iterator[str]:
 
 
 def _files(root: Path) -> list[Path]:
-    return [
-        p
-        for p in root.rglob("*.[nN][iI][iI]*")
-        if is_nifti(p)
-        and (p.is_file() or p.is_symlink())
-        and not any(part.startswith(".") for part in p.relative_to(root).parts)
-        and "derivatives" not in p.relative_to(root).parts
-    ]
-
-
-def _is_label(file: Path) -> bool:
-    return stem(file).lower().endswith(LABEL_ENDINGS)
-
-
-def _label_of(file: Path, folder: Path, present: set[str]) -> Path | None:
-    for ending in LABEL_ENDINGS:
-        for base in (stem(file), stem(file).removesuffix("_T1w")):
-            for suffix in SUFFIXES:
-                label = file.with_name(base + ending + suffix)
-                if label.relative_to(folder).as_posix() in present and within(label, folder):
-                    return label
-    return None
+    found = files_below(root, skip=lambda name: name == "derivatives")
+    return sorted(path for path in found if is_image(path))
 
 
 def _entity(file: Path, key: str) -> str:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from volta3d.prepare.findings import Finding
+from volta3d.prepare.formats import is_nifti, stem
 from volta3d.prepare.layouts.adni import adni_scans, is_ptid
 from volta3d.prepare.layouts.ida import IdaImage, ida_images
-from volta3d.prepare.nifti import is_nifti, stem
 from volta3d.prepare.scan import LINK_OUT, Discovery, MergedLabel, Scan, within
 
 DATASET = "harp"

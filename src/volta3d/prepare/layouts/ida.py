@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from volta3d.prepare.findings import Finding
+from volta3d.prepare.formats import is_nifti, stem
 from volta3d.prepare.layouts.near import near_tables
-from volta3d.prepare.nifti import is_nifti, stem
 from volta3d.prepare.scan import LINK_OUT, within
 from volta3d.prepare.tables import Row, read_table
+from volta3d.prepare.walk import entries, folders
 
 if TYPE_CHECKING:
     from volta3d.prepare.dicom.series import Series
@@ -84,8 +85,8 @@ def is_t1(description: str) -> bool | None:
 
 def ida_subjects(root: Path, is_subject: Callable[[str], bool]) -> list[Path]:
     """Subject folders of ``root`` or of the folders in it that have the shape of an IDA tree."""
-    bases = [root, *(p for p in _folders(root) if not is_subject(p.name))]
-    subjects = [p for base in bases for p in _folders(base) if is_subject(p.name)]
+    bases = [root, *(p for p in folders(root) if not is_subject(p.name))]
+    subjects = [p for base in bases for p in folders(base) if is_subject(p.name)]
     return [s for s in subjects if next(_leaves(s), None) is not None]
 
 
@@ -155,16 +156,16 @@ def read_day(text: str) -> date | None:
 
 
 def _leaves(subject: Path) -> Iterator[Path]:
-    for description in _folders(subject):
-        for moment in _folders(description):
+    for description in folders(subject):
+        for moment in folders(description):
             if MOMENT.fullmatch(moment.name):
-                yield from _folders(moment)
+                yield from folders(moment)
 
 
 def _images_of(leaf: Path, root: Path) -> tuple[list[IdaImage], list[tuple[Path, Finding]]]:
     moment = leaf.parent
     day = read_day(moment.name)
-    files = [p for p in sorted(leaf.iterdir()) if not p.name.startswith(".")]
+    files = entries(leaf)
     niftis, images, refused = [p for p in files if is_nifti(p)], list[IdaImage](), []
     about = (leaf.parent.parent.parent.name, leaf.parent.parent.name, day)
     for path in niftis:
@@ -196,9 +197,3 @@ def _numbers(leaf: Path, path: Path) -> tuple[str, ...]:
     if leaf.name.upper().startswith("I"):
         found.reverse()
     return tuple(dict.fromkeys(str(int(m[1])) for m in found if m))
-
-
-def _folders(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return []
-    return [p for p in sorted(path.iterdir()) if p.is_dir() and not p.name.startswith(".")]

@@ -11,8 +11,8 @@ import re
 from pathlib import Path
 
 from volta3d.prepare.findings import Finding
+from volta3d.prepare.formats import is_nifti, stem
 from volta3d.prepare.layouts.near import near_tables
-from volta3d.prepare.nifti import is_nifti, stem
 from volta3d.prepare.scan import LINK_OUT, Discovery, Scan, unique, within
 from volta3d.prepare.tables import Row, person, read_table
 

@@ -11,37 +11,34 @@ neighbours are not (docs/LOG.md). They count as one participant, or folds would 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from volta3d.errors import VoltaError
 from volta3d.files import inside
 from volta3d.prepare.findings import Finding
+from volta3d.prepare.formats import stem
 from volta3d.prepare.layouts.bids_names import dataset_name
-from volta3d.prepare.nifti import stem
+from volta3d.prepare.layouts.nnunet import PAIR, channel_names, label_names, participant
+from volta3d.prepare.layouts.nnunet import matches as is_nnunet
 from volta3d.prepare.scan import LINK_OUT, Discovery, Scan, plain, slug, unique
 from volta3d.prepare.tables import load_json, person
+from volta3d.prepare.walk import is_folder
 
 DESCRIPTION = "dataset.json"
-PAIR = Finding(
-    "info",
-    "pair-of-one-person",
-    "Crops 2k - 1 and 2k of this task are of one person and count as one participant",
-)
 
 
 def matches(root: Path) -> bool:
-    """Whether there is a dataset.json that lists training pairs."""
-    return root.is_dir() and isinstance(load_json(root / DESCRIPTION).get("training"), list)
+    """Whether there is a dataset.json that lists training pairs, and not those of nnU-Net."""
+    listed = is_folder(root) and isinstance(load_json(root / DESCRIPTION).get("training"), list)
+    return listed and not is_nnunet(root)
 
 
 def discover(root: Path) -> Discovery:
     """The training images with their label maps."""
     content = load_json(root / DESCRIPTION)
     dataset = "msd-" + dataset_name(root, {"Name": content.get("name")})
-    names, channels = _label_names(content), _channels(content)
+    names, channels = label_names(content), channel_names(content)
     scans, refused = list[Scan](), list[tuple[Path, Finding]]()
     for pair in content["training"]:
         image, label = _pair(pair)
@@ -56,22 +53,14 @@ def discover(root: Path) -> Discovery:
             Scan(
                 source=path,
                 scan_id=slug(f"{dataset}_{name}"),
-                participant_id=plain(_participant(name)),
+                participant_id=plain(participant(name)),
                 dataset=dataset,
                 label=mask,
                 label_names=names if mask else {},
-                findings=(*person([]).findings, *([PAIR] if _participant(name) != name else [])),
+                findings=(*person([]).findings, *([PAIR] if participant(name) != name else [])),
             )
         )
     return Discovery(unique(scans, root), tuple(refused))
-
-
-def _participant(name: str) -> str:
-    crop = re.fullmatch(r"hippocampus_(\d+)", name)
-    if not crop:
-        return name
-    last = int(crop[1]) + int(crop[1]) % 2
-    return f"hippocampus_{last - 1:03d}-{last:03d}"
 
 
 def _pair(pair: object) -> tuple[str, str]:
@@ -102,15 +91,3 @@ def _several(channels: Mapping[str, str]) -> Finding:
     t1 = next((n for n, name in channels.items() if name.lower() in ("t1", "t1w")), "0")
     fix = f"Save channel {t1} of each image as a 3D file of its own"
     return Finding("error", "series", what, fix)
-
-
-def _channels(content: Mapping[str, Any]) -> dict[str, str]:
-    given = content.get("modality")
-    return {str(k): str(v) for k, v in given.items()} if isinstance(given, dict) else {}
-
-
-def _label_names(content: Mapping[str, Any]) -> dict[int, str]:
-    given = content.get("labels")
-    items = given.items() if isinstance(given, dict) else ()
-    named = {int(k): plain(str(v)) for k, v in items if str(k).isdigit()}
-    return {k: v for k, v in named.items() if k > 0 and v}

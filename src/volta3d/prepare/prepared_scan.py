@@ -33,7 +33,7 @@ class Outcome:
     fresh: bool = False
 
 
-def make_piece(
+def make_prepared_scan(
     scan: Scan, contract: Contract, pieces: Path, known: Container[str] = frozenset()
 ) -> Outcome:
     """Prepare one scan into ``pieces/<key>``, unless it is there or ``known`` already.
@@ -51,7 +51,7 @@ def make_piece(
         digest = source_sha256(scan)
         mask = find_mask(scan.source) if contract.skull_strip == "mask" else None
         label, stripped = label_digest(scan), sha256(mask) if mask else ""
-        key = piece_key(digest, label, contract, mask_sha256=stripped)
+        key = preparation_key(digest, label, contract, mask_sha256=stripped)
         if key not in known and not (pieces / key).is_dir():
             prepared = prepare_source(scan, contract, pieces.parent / CONVERTED)
         return Outcome(key, digest, fresh=prepared is not None)
@@ -80,7 +80,7 @@ def attempt(work: Callable[[], Outcome]) -> Outcome:
         return Outcome(refused=Finding("error", "unforeseen", " ".join(what.split()), fix))
 
 
-def piece_key(
+def preparation_key(
     source_sha256: str, label_sha256: str, contract: Contract, *, mask_sha256: str = ""
 ) -> str:
     """What the content of a piece depends on, as a hash."""
@@ -95,6 +95,7 @@ def _publish(scan: Scan, prepared: Prepared, contract: Contract, folder: Path) -
         "brain_mm3": None if math.isnan(prepared.brain_mm3) else prepared.brain_mm3,
         "findings": [f.content() for f in prepared.findings],
         "has_label": prepared.label is not None,
+        "stripping": prepared.stripping,
     }
     if scan.series is not None:
         facts["acquisition"] = scan.series.acquisition
