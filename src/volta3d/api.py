@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from volta3d.downstream.classification.classify import ClassifyResult
     from volta3d.downstream.predict import PredictResult
     from volta3d.downstream.segmentation.segment import SegmentResult
-    from volta3d.encoder.load import LoadedEncoder
+    from volta3d.encoder.loaded import LoadedEncoder
+    from volta3d.encoder.weights import KeyReport
     from volta3d.export.export import Exported
     from volta3d.prepare.finish import PrepareResult
     from volta3d.pretrain.loop import PretrainResult
@@ -35,6 +36,7 @@ __all__ = [
     "embed",
     "evaluate",
     "export",
+    "import_encoder",
     "load_encoder",
     "predict",
     "prepare",
@@ -136,6 +138,26 @@ def load_encoder(encoder: PathLike, device: str = "cpu") -> LoadedEncoder:
     return run(encoder, device)
 
 
+def import_encoder(
+    weights: PathLike,
+    out: PathLike,
+    contract: PathLike,
+    *,
+    kind: str = "",
+    matched: float = 1.0,
+    options: Mapping[str, int] | None = None,
+) -> KeyReport:
+    """Other people's weights as an encoder folder; see ``volta3d import --help``.
+
+    Raises:
+        EncoderError: not readable, not such weights, or less of them fits than ``matched``.
+        UsageError, ConfigError: an unknown kind or contract.
+    """
+    from volta3d.encoder.imported import import_encoder as run
+
+    return run(weights, out, contract=contract, kind=kind, matched=matched, options=options)
+
+
 def embed(
     encoder: PathLike,
     data: Paths,
@@ -143,6 +165,8 @@ def embed(
     *,
     batch_size: int = 4,
     device: str = "auto",
+    features: Sequence[str] | None = None,
+    scale_mismatch: Literal["refuse", "ok"] = "refuse",
 ) -> pd.DataFrame:
     """A table of features, one row a scan; see ``volta3d embed --help``.
 
@@ -151,7 +175,15 @@ def embed(
     """
     from volta3d.encoder.embed import embed as run
 
-    return run(encoder, paths(data), out, batch_size, device)
+    return run(
+        encoder,
+        paths(data),
+        out,
+        batch_size,
+        device,
+        kinds=features or ("token", "mean"),
+        mismatch=scale_mismatch,
+    )
 
 
 def probe(
@@ -159,6 +191,8 @@ def probe(
     cohort: PathLike,
     target: str | Sequence[str] | None = None,
     out: PathLike | None = None,
+    *,
+    scale_mismatch: Literal["refuse", "ok"] = "refuse",
 ) -> pd.DataFrame:
     """What linear models and neighbours read from the features; see ``volta3d probe --help``.
 
@@ -168,7 +202,8 @@ def probe(
     """
     from volta3d.evaluate.probes import probe as run
 
-    return run(encoder, cohort, [target] if isinstance(target, str) else target, out)
+    targets = [target] if isinstance(target, str) else target
+    return run(encoder, cohort, targets, out, mismatch=scale_mismatch)
 
 
 def classify(

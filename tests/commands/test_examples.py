@@ -46,7 +46,7 @@ Done = subprocess.CompletedProcess[str]
 Ran = Callable[[str], Done]
 IN_ORDER = [
     "prepare", "inspect", "audit", "doctor", "pretrain", "embed", "probe", "classify", "segment",
-    "predict", "evaluate", "report", "study", "export", "demo",
+    "predict", "evaluate", "report", "study", "export", "import", "demo",
 ]  # fmt: skip
 
 

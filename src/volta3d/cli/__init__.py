@@ -17,6 +17,7 @@ from rich.console import Console
 from volta3d.cli import (
     downstream,
     features,
+    importing,
     scans,
     segmentation,
     sharing,
@@ -31,6 +32,7 @@ __all__ = [
     "app",
     "downstream",
     "features",
+    "importing",
     "main",
     "scans",
     "segmentation",

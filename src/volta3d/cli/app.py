@@ -14,8 +14,8 @@ from volta3d.errors import VoltaError
 FOUND = 3  # exit code: finished, with something quarantined or found
 
 ORDER = (
-    "demo", "prepare", "inspect", "audit", "doctor", "pretrain", "embed", "probe", "classify",
-    "segment", "predict", "evaluate", "report", "study", "export",
+    "demo", "prepare", "inspect", "audit", "doctor", "pretrain", "import", "embed", "probe",
+    "classify", "segment", "predict", "evaluate", "report", "study", "export",
 )  # fmt: skip
 
 

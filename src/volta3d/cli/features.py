@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -14,6 +14,10 @@ from rich.table import Table
 from volta3d.cli.app import FOUND, app, example, say
 from volta3d.progress import Steps
 
+ScaleMismatch = Annotated[
+    Literal["refuse", "ok"],
+    typer.Option(help="Scans whose voxels differ by more than a quarter: refuse, or ok: resample."),
+]
 MAIN = ("AUROC", "r", "MAE")  # the metrics of a probe that are printed
 
 
@@ -24,13 +28,29 @@ def embed(
     out: Annotated[Path, typer.Option(help="A .parquet file.")],
     batch_size: Annotated[int, typer.Option(min=1, help="Scans at once.")] = 4,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    features: Annotated[
+        list[str] | None,
+        typer.Option(help="token, mean, regions (27) or regions216; repeatable. [token and mean]"),
+    ] = None,
+    scale_mismatch: ScaleMismatch = "refuse",
 ) -> None:
     """Scans to a table of features, one row a scan."""
     from volta3d.encoder.embed import embed as run
 
     given = data if len(data) > 1 else data[0]
     with Steps("embed", "scans") as steps:
-        table = run(encoder, given, out, batch_size=batch_size, device=device, progress=steps)
+        table = run(
+            encoder,
+            given,
+            out,
+            batch_size=batch_size,
+            device=device,
+            kinds=features or ("token", "mean"),
+            mismatch=scale_mismatch,
+            progress=steps,
+        )
+    for line in table.attrs["volta3d"]["scale_text"]:
+        say(line)
     say(f"{out}: {len(table)} scans, {table.shape[1]} columns")
     refused = table.attrs["refused"]
     for row in refused:
@@ -47,13 +67,16 @@ def probe(
         list[str] | None, typer.Option(help="A column of participants.tsv; repeatable.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the table as JSON.")] = None,
+    scale_mismatch: ScaleMismatch = "refuse",
 ) -> None:
     """How much a linear model and nearest neighbours read from the features, cross-validated."""
     from volta3d.evaluate.probes import origin_warnings
     from volta3d.evaluate.probes import probe as run
 
     with Steps("embed", "scans") as steps:
-        table = run(encoder, cohort, target or None, out, progress=steps)
+        table = run(encoder, cohort, target or None, out, mismatch=scale_mismatch, progress=steps)
+    for line in table.attrs["scale_text"]:
+        say(line)
     shown = Table(title="Cross-validated by subject, 95 % intervals over subjects")
     names = ("column", "probe", "features", "metric", "score", "interval", "gain", "interval", "n")
     for name in names:

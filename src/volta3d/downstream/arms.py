@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from volta3d.encoder.places import is_known
 from volta3d.errors import UsageError
 
 ENCODER = "encoder"
@@ -118,7 +119,7 @@ def _parse(
 def _folder(
     path: str, spec: str, words: Collection[str], uses: Collection[str], hows: Collection[str]
 ) -> str:
-    if not Path(path).is_dir():
+    if not Path(path).is_dir() and not is_known(path):
         known = [*words, *(f"{u}:ENCODER" for u in (*uses, *hows))]
         raise UsageError(
             "Neither an encoder folder nor a known kind of arm",

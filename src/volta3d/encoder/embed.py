@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,14 +14,19 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import torch
 
 from volta3d import __version__
-from volta3d.encoder.load import LoadedEncoder, load_encoder
-from volta3d.encoder.source import Source
+from volta3d.cohort.store import Cohort
+from volta3d.encoder.load import load_encoder
+from volta3d.encoder.loaded import LoadedEncoder
+from volta3d.encoder.matching import reading_of
+from volta3d.encoder.reading import Reading
+from volta3d.encoder.scale import Mismatch
+from volta3d.encoder.source import PreparedScan, Source
 from volta3d.errors import UsageError, VoltaError
 from volta3d.files import atomic_file, require_writable
 
 FORMAT = 1
 METADATA = b"volta3d"
-KINDS = ("token", "mean", "regions")
+KINDS = ("token", "mean", "regions", "regions216")
 Progress = Callable[[int, int], None]
 
 
@@ -34,29 +39,36 @@ def embed(
     *,
     kinds: Sequence[str] = ("token", "mean"),
     precision: Literal["fp32", "bf16"] = "fp32",
+    mismatch: Mismatch = "refuse",
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Embed scans, the whole cube at once, and write the table atomically.
+    """Embed scans at the scale the encoder knows, and write the table atomically.
+
+    Where a head is larger than the views of pretraining it goes through in tiles (``Reading``).
 
     Args:
         encoder: a folder, or one loaded already.
         data: cohorts prepared with the encoder's contract, or scans (files or folders), which are
-            prepared with it on the way; several of them may be mixed.
+            prepared with it on the way; several of them may be mixed. The grid of a cohort may be
+            another one, as far as ``mismatch`` says.
         out: a .parquet file; None writes nothing.
         batch_size: scans at once.
         device: auto, cpu or cuda.
-        kinds: of features: token, mean, and regions (means over a grid of 3³ regions).
+        kinds: of features: token, mean, regions and regions216 (means over grids of 3³ and 6³
+            regions).
         precision: of the encoder's arithmetic.
+        mismatch: what happens to a cohort whose voxels are more than a quarter larger or smaller
+            than those of pretraining: ``refuse``, or ``ok`` (each scan is resampled).
         progress: called with (done, total).
 
     Returns:
         One row per scan: the columns of participants.tsv, then ``token_000``… (the summariser's)
         and ``mean_000``… (of the patch tokens), float32. ``attrs["volta3d"]`` says which encoder
-        and data; ``attrs["refused"]`` lists paths without a scan and scans that could not be
-        prepared, with the reason.
+        and data, and at which scale they were read; ``attrs["refused"]`` lists paths without a
+        scan and scans that could not be prepared, with the reason.
 
     Raises:
-        EncoderError: the encoder is damaged or contradicts a cohort.
+        EncoderError: the encoder is damaged or contradicts a cohort, or their scales differ.
         CohortError: not one path can be used: each is missing, damaged or holds no scan.
         UsageError: an unknown device, a bad batch size, a wrong file name, or a scan given in two
             cohorts or in a cohort and by itself.
@@ -67,31 +79,28 @@ def embed(
     target = _target(out)
     loaded = encoder if isinstance(encoder, LoadedEncoder) else load_encoder(encoder)
     loaded.to(_device(device))
-    source = Source.open(data, loaded)
+    readings: dict[Path | None, Reading] = {None: loaded.reading()}
+
+    def check(cohort: Cohort) -> None:
+        readings[cohort.path] = reading_of(loaded, cohort, mismatch)
+
+    source = Source.open(data, loaded, check)
     rows: list[pd.DataFrame] = []
     found: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
-    waiting: list[np.ndarray] = []
-
-    def flush() -> None:
-        if waiting:
-            volumes = torch.from_numpy(np.stack(waiting))[:, None]
-            features = loaded.features(volumes, precision=precision)
-            for kind in kinds:
-                found[kind].append(features[kind].cpu().numpy())
-            waiting.clear()
-            if progress is not None:
-                progress(len(rows), source.count)
-
-    for row, volume in source.cubes():
-        rows.append(row)
-        waiting.append(volume)
-        if len(waiting) == batch_size:
-            flush()
-    flush()
+    for scans in _batches(source, batch_size):
+        volumes = torch.from_numpy(np.stack([scan.volume for scan in scans]))[:, None]
+        mm = torch.tensor([scan.mm for scan in scans]) if loaded.scale is not None else None
+        reading = readings[_place(scans[0])]
+        features = loaded.features(volumes, mm, reading, precision=precision)
+        rows += [scan.row for scan in scans]
+        for kind in kinds:
+            found[kind].append(features[kind].cpu().numpy())
+        if progress is not None:
+            progress(len(rows), source.count)
     if not rows:
         raise source.none_left()
     table = _table(rows, {kind: np.concatenate(found[kind]) for kind in kinds})
-    table.attrs = {"volta3d": _provenance(loaded, source), "refused": source.refused}
+    table.attrs = {"volta3d": _provenance(loaded, source, readings), "refused": source.refused}
     if target is not None:
         write_features(target, table)
     return table
@@ -161,7 +170,27 @@ def _table(rows: list[pd.DataFrame], features: dict[str, np.ndarray]) -> pd.Data
     return pd.concat(parts, axis=1)
 
 
-def _provenance(encoder: LoadedEncoder, source: Source) -> dict[str, Any]:
+def _place(scan: PreparedScan) -> Path | None:
+    return scan.cohort.path if scan.cohort is not None else None
+
+
+def _batches(source: Source, size: int) -> Iterator[list[PreparedScan]]:
+    """Scans of one cohort at a time, at most ``size``."""
+    waiting: list[PreparedScan] = []
+    for scan in source.cubes():
+        if waiting and (len(waiting) == size or _place(scan) != _place(waiting[0])):
+            yield waiting
+            waiting = []
+        waiting.append(scan)
+    if waiting:
+        yield waiting
+
+
+def _provenance(
+    encoder: LoadedEncoder, source: Source, readings: dict[Path | None, Reading]
+) -> dict[str, Any]:
+    used = [readings[cohort.path] for cohort in source.cohorts]
+    used += [readings[None]] * bool(source.scans)
     return {
         "format": FORMAT,
         "software": f"volta3d {__version__}",
@@ -170,6 +199,8 @@ def _provenance(encoder: LoadedEncoder, source: Source) -> dict[str, Any]:
         "contract_hash": encoder.contract.hash(),
         "cohort_hashes": [cohort.hash() for cohort in source.cohorts],
         "synthetic": source.synthetic,
+        "scale": [reading.content() for reading in used],
+        "scale_text": list(dict.fromkeys(reading.text() for reading in used)),
         "refused": len(source.refused),
     }
 

@@ -12,10 +12,12 @@ import nibabel as nib
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from volta3d.encoder.embed import _device
-from volta3d.encoder.load import LoadedEncoder, load_encoder
+from volta3d.encoder.load import load_encoder
+from volta3d.encoder.loaded import LoadedEncoder
 from volta3d.encoder.samples import is_missing, samples
 from volta3d.encoder.source import Source
 from volta3d.errors import CohortError, EncoderError, UsageError, VoltaError
@@ -60,6 +62,18 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.device = device
         self.refused = refused
 
+    def __sklearn_tags__(self) -> Tags:
+        """Scans come as paths, images or cubes, and fitting loads the encoder alone."""
+        tags: Tags = super().__sklearn_tags__()
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        tags.input_tags.allow_nan = True  # a missing path, with refused='nan'
+        tags.no_validation = True
+        tags.transformer_tags.preserves_dtype = []  # always float32
+        return tags
+
     def fit(self, X: Iterable[Any], y: Any = None) -> Self:
         """Load the encoder; ``X`` and ``y`` are not looked at.
 
@@ -95,7 +109,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         done: list[np.ndarray] = []
-        waiting: list[np.ndarray] = []
+        waiting: list[tuple[np.ndarray, float]] = []
         places: list[int] = []
         count = 0
         for cube in self._cubes(X):
@@ -128,26 +142,29 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ]
         return np.array(names, object)
 
-    def _embed(self, cubes: list[np.ndarray]) -> np.ndarray:
-        features = self.loaded_.features(torch.from_numpy(np.stack(cubes))[:, None])
+    def _embed(self, cubes: list[tuple[np.ndarray, float]]) -> np.ndarray:
+        volumes = torch.from_numpy(np.stack([cube for cube, _ in cubes]))[:, None]
+        known = self.loaded_.scale is not None
+        mm = torch.tensor([mm for _, mm in cubes]) if known else None
+        features = self.loaded_.features(volumes, mm)
         if self.features == "concat":
             joined = torch.cat([features["token"], features["mean"]], 1)
             return np.asarray(joined.cpu().numpy())
         return np.asarray(features[self.features].cpu().numpy())
 
-    def _cubes(self, scans: Iterable[Any]) -> Iterator[np.ndarray | None]:
-        """One prepared cube per scan, None for one refused."""
+    def _cubes(self, scans: Iterable[Any]) -> Iterator[tuple[np.ndarray, float] | None]:
+        """One prepared cube and its voxel in mm per scan, None for one refused."""
         for number, scan in enumerate(samples(scans)):
             cube = self._sample(scan, number)
-            if isinstance(cube, np.ndarray):
+            if isinstance(cube, tuple):
                 yield cube
             elif self.refused == "nan":
                 yield None
             else:
                 raise cube
 
-    def _sample(self, scan: Any, number: int) -> np.ndarray | VoltaError:
-        """A prepared cube, or why there is none."""
+    def _sample(self, scan: Any, number: int) -> tuple[np.ndarray, float] | VoltaError:
+        """A prepared cube and its voxel in mm, or why there is none."""
         if is_missing(scan):
             fix = "Leave the sample out, or use refused='nan'"
             return VoltaError("A missing value instead of a scan", where=f"scan {number}", fix=fix)
@@ -155,9 +172,10 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             return self._prepared(Path(scan), str(scan))
         if hasattr(scan, "get_fdata"):  # an image of nibabel or nilearn
             return self._image(scan, f"image {number}")
-        return self._cube(scan, f"scan {number}")
+        cube = self._cube(scan, f"scan {number}")
+        return cube if isinstance(cube, VoltaError) else (cube, self.loaded_.reading().mm)
 
-    def _image(self, image: Any, name: str) -> np.ndarray | VoltaError:
+    def _image(self, image: Any, name: str) -> tuple[np.ndarray, float] | VoltaError:
         """The cube of an image in memory, checked as a file is: it becomes one for a moment."""
         with ExitStack() as stack:
             try:
@@ -194,7 +212,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             return EncoderError("A prepared cube holds NaN or infinity", where=name, fix=fix)
         return cube
 
-    def _prepared(self, path: Path, name: str) -> np.ndarray | VoltaError:
+    def _prepared(self, path: Path, name: str) -> tuple[np.ndarray, float] | VoltaError:
         """The cube of the one scan that a path leads to.
 
         A file or series that cannot be read may be the scan that is meant, so that nothing beside
@@ -207,8 +225,8 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             if source.count and several > 1:
                 what = f"{several} scans in one place, any of which may be meant"
                 return UsageError(what, where=name, fix="Name the file or the folder of each scan")
-            for _, volume in source.cubes():
-                return volume
+            for scan in source.cubes():
+                return scan.volume, scan.mm
         except CohortError as error:
             return error
         refusal = source.refused[-1] if source.count else (doubtful or source.refused)[0]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,31 @@ import pandas as pd
 from volta3d.cohort.arrays import decode, encode
 from volta3d.cohort.participants import COLUMNS, complete
 from volta3d.cohort.store import CONTRACT, Cohort
-from volta3d.encoder.load import HasContract, check_contract
+from volta3d.encoder.matching import HasContract, check_contract
 from volta3d.encoder.raw_scans import NO_SOURCE, find_scans, no_source, nothing_found
+from volta3d.encoder.scale import voxel_mm
 from volta3d.errors import CohortError, UsageError, VoltaError
 from volta3d.prepare.extras import require_extras
 from volta3d.prepare.findings import Finding, Refused
 from volta3d.prepare.scan import Scan, plain
 from volta3d.prepare.source import prepare_source, source_sha256
+
+
+@dataclass(frozen=True)
+class PreparedScan:
+    """One scan, ready to be read.
+
+    Args:
+        row: its row of participants.tsv, as a table of one row.
+        volume: the prepared cube [D, H, W].
+        mm: edge of its voxel.
+        cohort: where it is from; None: prepared on the way.
+    """
+
+    row: pd.DataFrame
+    volume: np.ndarray
+    mm: float
+    cohort: Cohort | None = None
 
 
 @dataclass
@@ -42,11 +61,21 @@ class Source:
     refused: list[dict[str, str]] = field(default_factory=list)
 
     @classmethod
-    def open(cls, data: Path | str | Sequence[Path | str], encoder: HasContract) -> Source:
+    def open(
+        cls,
+        data: Path | str | Sequence[Path | str],
+        encoder: HasContract,
+        check: Callable[[Cohort], object] | None = None,
+    ) -> Source:
         """Find out what ``data`` is: cohort folders, scans, folders of scans, or a mixture.
 
         What cannot be read is refused as long as there is anything else. Raw scans have ids that
         differ, and each file is taken once (``find_scans``); the ids of cohorts stay.
+
+        Args:
+            data: paths.
+            encoder: what the scans are prepared for.
+            check: refuses a cohort; None: one of another preparation (``check_contract``).
 
         Raises:
             EncoderError: a cohort was prepared in another way than the encoder wants.
@@ -58,7 +87,7 @@ class Source:
         if not paths:
             raise UsageError("Nothing to embed", fix="Name a cohort or a scan")
         prepared = [p for p in paths if _is_cohort(p)]
-        cohorts, damaged = _cohorts(prepared, encoder)
+        cohorts, damaged = _cohorts(prepared, check or partial(check_contract, encoder))
         scans, refused = find_scans(p for p in paths if p not in prepared)
         refused = [*damaged, *refused]
         if not cohorts and not scans and all(f.code == NO_SOURCE for _, f in refused):
@@ -79,8 +108,8 @@ class Source:
         cohorts = any(cohort.contract.synthetic for cohort in self.cohorts)
         return cohorts or any(scan.synthetic for scan in self.scans)
 
-    def cubes(self) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
-        """One row of participants.tsv and one prepared cube [D, H, W] per scan.
+    def cubes(self) -> Iterator[PreparedScan]:
+        """The scans one by one.
 
         A scan that cannot be prepared is noted in ``refused`` and passed over.
 
@@ -89,7 +118,8 @@ class Source:
         """
         for cohort in self.cohorts:
             for index in range(len(cohort)):
-                yield cohort.participants.iloc[[index]], cohort.volume(index)
+                row, volume = cohort.participants.iloc[[index]], cohort.volume(index)
+                yield PreparedScan(row, volume, voxel_mm(cohort.affine(index)), cohort)
         for scan in self.scans:
             try:
                 yield self._prepare(scan)
@@ -100,7 +130,7 @@ class Source:
                 finding = Finding("error", "unreadable", what, "Fetch or restore the file")
                 self.refused.append(_refusal(scan.source, finding))
 
-    def _prepare(self, scan: Scan) -> tuple[pd.DataFrame, np.ndarray]:
+    def _prepare(self, scan: Scan) -> PreparedScan:
         contract = self.encoder.contract
         prepared = prepare_source(replace(scan, label=None), contract)
         codes = [f.code for f in (*scan.findings, *prepared.findings)]
@@ -115,7 +145,8 @@ class Source:
         }
         # through the storage's rounding, so that a cohort made of this scan gives the same features
         volume = decode(encode(prepared.volume, contract), contract)
-        return complete(pd.DataFrame([row], columns=list(COLUMNS))), volume
+        known = complete(pd.DataFrame([row], columns=list(COLUMNS)))
+        return PreparedScan(known, volume, voxel_mm(prepared.affine))
 
     def none_left(self) -> VoltaError:
         """The error when not one scan could be used."""
@@ -137,7 +168,7 @@ def _is_cohort(path: Path) -> bool:
 
 
 def _cohorts(
-    paths: Sequence[Path], encoder: HasContract
+    paths: Sequence[Path], check: Callable[[Cohort], object]
 ) -> tuple[list[Cohort], list[tuple[Path, Finding]]]:
     cohorts: list[Cohort] = []
     damaged: list[tuple[Path, Finding]] = []
@@ -147,7 +178,7 @@ def _cohorts(
         except CohortError as error:
             damaged.append((path, no_source(path, error)))
             continue
-        check_contract(encoder, cohort)
+        check(cohort)
         cohorts.append(cohort)
     return cohorts, damaged
 

@@ -67,10 +67,10 @@ def read_config(path: Path) -> dict[str, Any]:
         elif path.is_dir() and (path / WEIGHTS).is_file():
             what, fix = f"The encoder's {CONFIG} is missing", RESTORE
         elif path.is_file() and path.suffix.lower() in FOREIGN:
-            what = "What torch.save writes can hold any program and is never loaded"
+            what = "What torch.save writes can hold any program and is no encoder folder"
             fix = (
-                "Read it yourself with weights_only=True, save the tensors as safetensors, and give"
-                " MONAI's ViTAutoEnc weights to volta3d.model.monai.from_vitautoenc"
+                "Make one with: volta3d import FILE --as monai-vit --contract CONTRACT.yaml --out "
+                "ENCODER"
             )
         raise EncoderError(what, where=path, fix=fix)
     try:

@@ -18,6 +18,7 @@ from volta3d.cohort.store import Cohort
 from volta3d.cohort.subjects import subjects_of
 from volta3d.encoder.embed import Progress, embed, features_of
 from volta3d.encoder.load import load_encoder, random_encoder
+from volta3d.encoder.scale import Mismatch
 from volta3d.errors import UsageError
 from volta3d.evaluate.predictors import PROBES, Predictor
 from volta3d.files import write_json
@@ -87,6 +88,7 @@ def probe(
     seed: int = 0,
     batch_size: int = 4,
     device: str = "auto",
+    mismatch: Mismatch = "refuse",
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Cross-validated probes with 95 % intervals over subjects.
@@ -103,13 +105,14 @@ def probe(
         seed: of the folds and the bootstrap.
         batch_size: scans at once.
         device: auto, cpu or cuda.
+        mismatch: what happens to voxels of another scale, see ``embed``.
         progress: called with (done, total) scans embedded.
 
     Returns:
         One row per (column, features, probe, metric): column, kind, features, probe, metric,
         score, low, high, n (scans), subjects, and for trained features ``gain``, ``gain_low`` and
         ``gain_high``: the score minus that of the same features before training, on the same
-        resampled subjects.
+        resampled subjects. ``attrs["scale_text"]`` says at which scale the scans were read.
 
     Raises:
         EncoderError, CohortError: damaged, or they do not fit together.
@@ -126,6 +129,7 @@ def probe(
             batch_size=batch_size,
             device=device,
             kinds=POOLINGS,
+            mismatch=mismatch,
             progress=progress,
         )
         for pooling in POOLINGS:
@@ -137,7 +141,9 @@ def probe(
     rows = [row for question in questions for row in answer(question, arms, seed=seed)]
     if out is not None:
         write_json(Path(out), [_plain(row) for row in rows])
-    return pd.DataFrame(rows)
+    result = pd.DataFrame(rows)
+    result.attrs["scale_text"] = table.attrs["volta3d"]["scale_text"]
+    return result
 
 
 def origin_warnings(table: pd.DataFrame) -> list[str]:

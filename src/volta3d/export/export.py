@@ -52,7 +52,9 @@ def export(model: Path | str, out: Path | str, *, format: str = "onnx") -> Expor
     }
     if format not in writers:
         raise UsageError(
-            f"Unknown format '{format}'", where="--format", fix=f"Use {' or '.join(writers)}"
+            f"Unknown format '{format}'",
+            where="--format",
+            fix=f"Use {', '.join(writers)}, or for an encoder shelf",
         )
     out = Path(out)
     if out.exists() and not _ours(out):

@@ -17,7 +17,9 @@ from volta3d.cohort.contract import Contract
 from volta3d.downstream.classification.classifier import Classifier
 from volta3d.downstream.classification.fitted import FittedModel, load_fitted, read_model_config
 from volta3d.downstream.segmentation.memory_layout import plain_layout
-from volta3d.encoder.load import LoadedEncoder, load_encoder
+from volta3d.encoder.load import load_encoder
+from volta3d.encoder.loaded import LoadedEncoder
+from volta3d.encoder.tiles import cut, join
 from volta3d.errors import EncoderError, VoltaError
 from volta3d.files import read_json
 from volta3d.pretrain.encoder import CONFIG
@@ -114,17 +116,23 @@ def _is_encoder(path: Path) -> bool:
 
 
 class EncoderGraph(nn.Module):
-    """Cubes [B, 1, D, D, D] to the summariser's token [B, W] and patch tokens [B, T, W]."""
+    """Cubes [B, 1, D, D, D] to the summariser's token [B, W] and patch tokens [B, T, W].
+
+    At the scale of pretraining, in tiles where the head is larger than a view (``Reading``).
+    """
 
     def __init__(self, loaded: LoadedEncoder) -> None:
         super().__init__()
-        self.encoder, self.summariser = loaded.encoder, loaded.summariser
+        self.encoder, self.summariser = loaded.vit, loaded.summariser
         self.downsample, self.image_size = loaded.downsample, loaded.image_size
+        self.reading = loaded.reading()
 
     def forward(self, scan: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
-        patches = self.encoder(_fitting(scan, self.downsample, self.image_size))
-        return self.summariser(patches), patches
+        cubes = _fitting(scan, self.downsample, self.reading.edge)
+        own = self.encoder(cut(cubes, self.image_size))
+        token = self.summariser(own)
+        return token.reshape(len(scan), -1, token.shape[1]).mean(1), join(own, self.reading.tiles)
 
 
 class FittedGraph(nn.Module):
@@ -177,7 +185,14 @@ def _fitting(cubes: Tensor, downsample: int, image_size: int) -> Tensor:
 
 
 def _of_encoder(loaded: LoadedEncoder) -> Graph:
-    tokens = loaded.encoder.patches.position.shape[1]
+    reading = loaded.reading()
+    if abs(reading.as_prepared / reading.voxel_mm - 1) > 0.02:
+        raise EncoderError(
+            "Cubes of its contract do not fill whole tiles at the encoder's scale",
+            where=loaded.path,
+            fix="Embed scans with volta3d, which pads them",
+        )
+    tokens = loaded.vit.patches.position.shape[1] * reading.tiles**3
     outputs: dict[str, tuple[int, ...]] = {
         "token": (loaded.width,),
         "patches": (tokens, loaded.width),

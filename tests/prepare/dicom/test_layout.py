@@ -151,7 +151,8 @@ def test_embedding_prepares_dicom_as_a_cohort_would(tmp_path: Path, dicom: Modul
     prepare([root], tmp_path / "c", config=SMALL)
     cohort = Cohort.open(tmp_path / "c")
     encoder: Any = SimpleNamespace(contract=Contract.from_config(SMALL))
-    ((row, volume),) = Source.open(root, encoder).cubes()
+    (scan,) = Source.open(root, encoder).cubes()
+    row, volume = scan.row, scan.volume
     np.testing.assert_array_equal(volume, cohort.volume(0))
     assert row["source_sha256"].tolist() == cohort.participants["source_sha256"].tolist()
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from volta3d.config import ModelConfig
-from volta3d.encoder.load import REGIONS, regions
+from volta3d.encoder.loaded import REGIONS, regions
 from volta3d.model.summariser import Summariser
 from volta3d.model.vit import Encoder
 from volta3d.randomness import derived_seed
@@ -114,7 +114,7 @@ class VitClassifier(Classifier):
     def __init__(
         self,
         encoder: Encoder,
-        summariser: Summariser,
+        summariser: nn.Module,
         *,
         pooling: Pooling,
         outputs: int,

@@ -12,7 +12,9 @@ from volta3d.cohort.store import Cohort
 from volta3d.config import ClassifyConfig, ModelConfig, build, load_pretrain
 from volta3d.downstream.arms import ENCODER, Arm, parse_arms
 from volta3d.downstream.classification.classifier import Classifier, VitClassifier, fresh_vit
-from volta3d.encoder.load import LoadedEncoder, check_contract, load_encoder
+from volta3d.encoder.load import load_encoder
+from volta3d.encoder.loaded import LoadedEncoder
+from volta3d.encoder.matching import check_contract
 from volta3d.errors import CohortError, UsageError
 from volta3d.randomness import derived_seed
 
@@ -80,7 +82,7 @@ class Contestant:
             return SwinClassifier(outputs=outputs, seed=seed, head_seed=seed)
         assert self.model is not None
         if self.encoder is not None:
-            encoder, summariser = self.encoder.encoder, self.encoder.summariser
+            encoder, summariser = self.encoder.vit, self.encoder.summariser
         else:
             encoder, summariser = fresh_vit(self.model, self.image_size, derived_seed(seed, "vit"))
         return VitClassifier(

@@ -38,8 +38,8 @@ def predict_scores(
     refused: list[dict[str, str]] = []
     rows: list[dict[str, Any]] = []
     scans_told: list[pd.Series] = []
-    for number, (known, volume) in enumerate(source.cubes()):
-        row = known.iloc[0]
+    for number, scan in enumerate(source.cubes()):
+        row, volume = scan.row.iloc[0], scan.volume
         measured = row[fitted.volume_columns].to_numpy(np.float64)
         if not (np.isfinite(measured) & (measured > 0)).all():
             refused.append(_unmeasured(row, fitted))

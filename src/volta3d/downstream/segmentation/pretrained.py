@@ -10,7 +10,7 @@ import torch
 
 from volta3d.cohort.contract import Contract
 from volta3d.downstream.segmentation.unetr import coarser
-from volta3d.encoder.load import LoadedEncoder
+from volta3d.encoder.loaded import LoadedEncoder
 from volta3d.errors import EncoderError
 from volta3d.model.vit import Encoder
 
@@ -57,7 +57,7 @@ def fill(
         EncoderError: fewer are, or one has another shape.
     """
     folded = folding(loaded, contract)
-    given = dict(loaded.encoder.state_dict())
+    given = dict(loaded.vit.state_dict())
     if folded > 1:
         given = coarser(given, folded)
     own = encoder.state_dict()
@@ -66,7 +66,7 @@ def fill(
         "patches.position" in given
         and given["patches.position"].shape != own["patches.position"].shape
     ):
-        position = loaded.encoder.patches.positions(encoder.patches.native_grid)
+        position = loaded.vit.patches.positions(encoder.patches.native_grid)
         given["patches.position"] = position.detach()
         interpolated.append("patches.position")
     fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
@@ -90,13 +90,20 @@ def fill(
     return report
 
 
-def folding(loaded: LoadedEncoder, contract: Contract) -> int:
+def folding(loaded: LoadedEncoder, contract: Contract, cohort_mm: float | None = None) -> int:
     """By how much an encoder's patches grow to cover as many millimetres of the cohort's grid.
 
-    An encoder that pooled its volumes by 2 saw voxels of twice the spacing.
+    Measured millimetres where the encoder's are known; else an encoder that pooled its volumes by 2
+    saw voxels of twice the nominal spacing.
+
+    Args:
+        loaded: the encoder.
+        contract: of the cohort.
+        cohort_mm: median edge of the cohort's voxels; None: the contract's spacing.
     """
-    millimetres = loaded.contract.spacing * loaded.downsample
-    factor = millimetres / contract.spacing
+    scale = loaded.scale
+    millimetres = loaded.contract.spacing * loaded.downsample if scale is None else scale.voxel_mm
+    factor = millimetres / (cohort_mm or contract.spacing)
     return int(max(1, 2 ** round(float(torch.log2(torch.tensor(factor))))))
 
 

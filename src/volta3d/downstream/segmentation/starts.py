@@ -14,7 +14,8 @@ from volta3d.downstream.arms import ENCODER, Arm
 from volta3d.downstream.segmentation.networks import Architecture, empty
 from volta3d.downstream.segmentation.pretrained import LoadReport, check_grey, fill, folding
 from volta3d.downstream.segmentation.unetr import Unetr
-from volta3d.encoder.load import LoadedEncoder, load_encoder
+from volta3d.encoder.load import load_encoder
+from volta3d.encoder.loaded import LoadedEncoder
 from volta3d.errors import UsageError
 
 WORDS = ("scratch", "unet")
