@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from volta3d.config import PrepareConfig, PretrainConfig, build, load_pretrain, parse_yaml, presets
+import volta3d
+from volta3d.config import (
+    PrepareConfig,
+    PretrainConfig,
+    build,
+    load_own,
+    load_pretrain,
+    parse_yaml,
+    presets,
+)
 from volta3d.errors import ConfigError
 
 
@@ -140,3 +149,37 @@ def test_a_preset_of_ones_own_is_recorded_by_its_files_name(tmp_path: Path) -> N
     file.write_bytes(b"epochs: 3 # \xff\n")
     with pytest.raises(ConfigError, match="UTF-8"):
         load_pretrain(str(file))
+
+
+def test_a_run_that_goes_on_keeps_its_own_settings(tmp_path: Path) -> None:
+    own = load_pretrain("smoke", ["epochs=7", "views.rotation=5"])
+    (tmp_path / "config.yaml").write_text(own.to_yaml(), encoding="utf-8")
+    assert load_own(tmp_path, None) == own
+    assert load_own(tmp_path, None, ["device=cpu"]).device == "cpu"
+    assert load_own(tmp_path, "small") == load_pretrain("small")  # said outright
+    assert load_own(tmp_path / "none", None) == load_pretrain("stable")  # nothing to go on with
+
+
+def test_centres_start_from_a_first_look_everywhere_but_in_the_paper_s_preset() -> None:
+    looked = {name: load_pretrain(name).objective.start_statistics for name in presets()}
+    assert looked.pop("paper") == 0
+    assert set(looked.values()) == {64}
+
+
+@pytest.mark.parametrize("name", ["small", "demo"])
+def test_every_value_that_differs_from_stable_says_why(name: str) -> None:
+    folder = Path(volta3d.__file__).parent / "presets"
+    stable = load_pretrain("stable").content()
+    group = ""
+    for line in (folder / f"{name}.yaml").read_text("utf-8").splitlines():
+        if line.startswith("#"):
+            continue
+        said, _, why = line.partition("#")
+        key, _, value = said.partition(":")
+        if not value.strip():
+            group = key
+            continue
+        theirs = stable[group] if line.startswith(" ") else stable
+        if theirs[key.strip()] != yaml.safe_load(value):
+            reason = why.replace("[C]", "").replace("[I]", "").replace("[S]", "").strip()
+            assert len(reason) > 8, f"{name}: {line}"

@@ -147,3 +147,20 @@ def test_every_dependency_floor_is_below_its_pin() -> None:
     )
     assert pins["torch"] == "2.13.0"
     assert not any(name.startswith(("torchvision", "nvidia", "cuda")) for name in pins)
+
+
+def test_nothing_that_windows_lacks_is_imported_by_a_module() -> None:
+    unix = {"fcntl", "resource", "pwd", "grp", "termios"}
+    for path in FILES:
+        imported = {
+            name.split(".")[0]
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            for name in (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+        }
+        assert not imported & unix, path

@@ -110,7 +110,7 @@ def pretrain(
     cohorts: Paths,
     out: PathLike,
     *,
-    preset: str = "stable",
+    preset: str | None = None,
     settings: Settings | None = None,
     exclude: Paths = (),
     resume: bool = False,
@@ -120,10 +120,11 @@ def pretrain(
     Raises:
         ConfigError, CohortError, CheckpointError, Diverged, Collapse, OutOfMemory: see their texts.
     """
-    from volta3d.config import load_pretrain
+    from volta3d.config import load_own, load_pretrain
     from volta3d.pretrain.loop import pretrain as run
 
-    config = load_pretrain(preset, assignments(settings))
+    changed = assignments(settings)
+    config = load_own(Path(out), preset, changed) if resume else load_pretrain(preset, changed)
     return run(paths(cohorts), Path(out), config, exclude=paths(exclude), resume=resume)
 
 

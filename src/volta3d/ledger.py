@@ -8,20 +8,16 @@ the process dies, however it dies. So what a killed process was working on is si
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from volta3d.errors import VoltaError
 from volta3d.files import clean_partial, read_json, require_writable, write_json
-
-try:
-    import fcntl
-except ImportError:  # Windows has no advisory locks; there, run one process at a time
-    fcntl = None  # type: ignore[assignment]
 
 LONGEST = 80  # characters of a job's name kept in its file name
 
@@ -61,16 +57,17 @@ class Ledger:
 
         The claim ends with the block, or with the process.
         """
-        path = self.folder / f"{safe_name(job)}.lock"
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        lock = FileLock(self.folder / f"{safe_name(job)}.lock", timeout=0)
         try:
-            if not _locked(descriptor):
-                yield False
-                return
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        try:
             # looked up after locking: another process may have finished it just before
             yield self.record(job) is None
         finally:
-            os.close(descriptor)
+            lock.release()
 
     def finish(self, job: str, record: dict[str, Any]) -> None:
         """Publish the record of a job that is done, whole or not at all.
@@ -113,14 +110,3 @@ def safe_name(job: str) -> str:
     """A file name for ``job``: readable, and different for different jobs on any file system."""
     readable = re.sub(r"[^A-Za-z0-9._=-]+", "-", job).strip("-.")[:LONGEST]
     return f"{readable}-{hashlib.sha256(job.encode()).hexdigest()[:12]}"
-
-
-def _locked(descriptor: int) -> bool:
-    """Whether the lock of an open file could be had at once."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

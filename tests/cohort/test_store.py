@@ -126,6 +126,11 @@ def test_a_missing_folder_and_a_foreign_one_say_what_to_do(tmp_path: Path) -> No
         Cohort.open(tmp_path / "nowhere")
     with pytest.raises(CohortError, match=r"contract\.yaml is missing"):
         Cohort.open(tmp_path)
+    scan = tmp_path / "sub-1" / "anat" / "sub-1_T1w.nii.gz"
+    scan.parent.mkdir(parents=True)
+    scan.touch()
+    with pytest.raises(CohortError, match=r"aren't prepared yet.*Prepare them first: volta3d prep"):
+        Cohort.open(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,12 @@ def test_how_this_process_was_started() -> None:
     assert launched({}) == Launched(1, 1)
     torchrun = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
     assert launched(torchrun) == Launched(4, 2)
+    # as sbatch --ntasks passes it on, which Lightning refuses too
+    ntasks = {"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "8"}
+    with pytest.raises(UsageError, match=r"--nodes=2 --ntasks-per-node=4"):
+        launched({**ntasks, "SLURM_STEP_NUM_NODES": "2"})
+    both = {**ntasks, "SLURM_STEP_NUM_NODES": "2", "SLURM_NTASKS_PER_NODE": "4"}
+    assert launched(both) == Launched(4, 2)
     srun = {"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES": "2"}
     assert launched(srun) == Launched(4, 2)
     assert launched({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}) == Launched(1, 1)

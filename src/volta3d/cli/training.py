@@ -17,8 +17,12 @@ def pretrain(
     cohorts: Annotated[list[Path], typer.Argument(metavar="COHORT...", help="Prepared cohorts.")],
     out: Annotated[Path, typer.Option(help="The run folder.")],
     preset: Annotated[
-        str, typer.Option(help="paper, stable, small, demo, smoke, or a YAML file.")
-    ] = "stable",
+        str | None,
+        typer.Option(
+            help="paper, stable, small, demo, smoke, or a YAML file; stable if none is named. "
+            "With --resume the run keeps its own settings.",
+        ),
+    ] = None,
     assignments: Set = None,
     exclude: Annotated[
         list[Path] | None,
@@ -29,11 +33,12 @@ def pretrain(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
 ) -> None:
     """Cohorts to a pretrained encoder: OUT/encoder, with everything logged beside it."""
-    from volta3d.config import load_pretrain
+    from volta3d.config import load_own, load_pretrain
     from volta3d.files import read_json
     from volta3d.pretrain.loop import pretrain as run
 
-    config = load_pretrain(preset, assignments or [])
+    changed = assignments or []
+    config = load_own(out, preset, changed) if resume else load_pretrain(preset, changed)
     if exclude:
         say("Looking for the people of the cohorts to exclude, by names and pictures")
     with Steps("pretrain", "steps") as steps:
@@ -66,6 +71,7 @@ def learnt(first: dict[str, Any] | None, last: dict[str, Any] | None) -> list[st
         )
         if isinstance(first.get(key), float) and isinstance(last.get(key), float)
     ]
+    lines += _agreed(first.get("agreement"), last.get("agreement"))
     before, after = first.get("probe"), last.get("probe")
     if before and after:
         changes = [
@@ -77,6 +83,16 @@ def learnt(first: dict[str, Any] | None, last: dict[str, Any] | None) -> list[st
         if changes:
             lines.append(f"  probe on {after['column']}: {', '.join(changes)}")
     return lines
+
+
+def _agreed(first: dict[str, Any] | None, last: dict[str, Any] | None) -> list[str]:
+    """How often the other view of a scan is the nearest of all."""
+    if not first or not last:
+        return []
+    people = f"{last['scans']} people " + ("held out" if last["held_out"] else "trained on")
+    pairs = (("token", "retrieval"), ("mean", "retrieval_mean"))
+    shown = [f"{name} {first[key]:.2f} -> {last[key]:.2f}" for name, key in pairs]
+    return [f"  other view of a scan nearest of all, {people}: {', '.join(shown)}"]
 
 
 @app.command(epilog=example("volta3d doctor cohort --preset smoke"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,8 @@ CONTRACT = "contract.yaml"
 PARTICIPANTS = "participants.tsv"
 QUARANTINE = "quarantine.tsv"
 FORMAT = 1
+RAW = (".nii", ".nii.gz", ".dcm", ".ima", ".mgz", ".zip")  # of scans nobody has prepared
+LOOKED_AT = 2000  # files
 
 
 class Cohort:
@@ -269,6 +272,12 @@ def _read_contract(path: Path) -> tuple[Contract, str]:
         )
     file = path / CONTRACT
     if not file.is_file():
+        if holds_scans(path):
+            raise CohortError(
+                "These scans aren't prepared yet",
+                where=path,
+                fix=f"Prepare them first: volta3d prepare {path} --out COHORT",
+            )
         raise CohortError(
             f"Not a finished cohort: {CONTRACT} is missing",
             where=path,
@@ -294,6 +303,13 @@ def _read_contract(path: Path) -> tuple[Contract, str]:
             fix="Prepare the cohort again with the settings wanted",
         )
     return contract, str(stated[1])
+
+
+def holds_scans(path: Path) -> bool:
+    """Whether a folder holds scans as they come: among its first files, three folders deep."""
+    patterns = ("*", "*/*", "*/*/*", "*/*/*/*")
+    files = islice(chain.from_iterable(path.glob(pattern) for pattern in patterns), LOOKED_AT)
+    return any(file.name.lower().endswith(RAW) for file in files)
 
 
 def _cohort_hash(contract: Contract, participants: pd.DataFrame) -> str:

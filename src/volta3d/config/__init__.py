@@ -20,6 +20,7 @@ from volta3d.config.pretrain import (
     OptimConfig,
     PretrainConfig,
     ViewsConfig,
+    load_own,
     load_pretrain,
     presets,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "build",
     "classify_presets",
     "load_classify",
+    "load_own",
     "load_pretrain",
     "load_segment",
     "load_study",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from volta3d.artefacts import RUN_CONFIG
 from volta3d.config.base import (
     Config,
     Count,
@@ -15,12 +17,16 @@ from volta3d.config.base import (
     Range,
     Scale,
     Some,
+    build,
     load_preset,
     ordered,
+    parse_yaml,
     preset_names,
+    read_yaml,
 )
 
 PRESETS = "presets"
+DEFAULT = "stable"
 FRACTIONS: dict[str, tuple[float, float]] = {"global_scale": (0.7, 1.0), "local_scale": (0.35, 0.6)}
 Below = Annotated[float, Field(ge=0, lt=1)]
 
@@ -142,12 +148,16 @@ class MonitorConfig(Config):
 
     every_epochs: Some = 1
     scans: Some = 128  # at most, for the feature monitors
-    holdout: float = Field(
-        default=0.0, ge=0
-    )  # people not trained on: a share, or from 1 on a number
+    holdout: float = Field(default=0.0, ge=0)  # people not trained on: a share, from 1 on a number
     probe: str = ""  # a column of participants.tsv, e.g. age; empty: the first usable one
     alarm: Literal["stop", "warn"] = "warn"
     alarm_after_epochs: Count = 20  # a fresh network is always in alarm
+
+    @model_validator(mode="after")
+    def _people(self) -> Self:
+        if self.holdout > 1 and self.holdout % 1:
+            raise ValueError(f"holdout is a share below 1 or a whole number, got {self.holdout:g}")
+        return self
 
 
 FREE = (
@@ -159,6 +169,7 @@ FREE = (
     "data",
     "checkpointing",
     "compile",
+    "tracking",
 )
 
 
@@ -180,6 +191,7 @@ class PretrainConfig(Config):
     checkpoint_minutes: Positive = 10.0
     checkpoint_steps: Count = 0  # also after every so many optimiser steps; 0: by time alone
     keep_checkpoints: Some = 2
+    tracking: Literal["auto", "none", "tensorboard", "mlflow"] = "auto"  # auto: if it's installed
     views: ViewsConfig = ViewsConfig()
     masking: MaskingConfig = MaskingConfig()
     model: ModelConfig = ModelConfig()
@@ -218,10 +230,26 @@ def presets() -> list[str]:
     return preset_names(PRESETS)
 
 
-def load_pretrain(preset: str = "paper", assignments: Iterable[str] = ()) -> PretrainConfig:
-    """A preset (a shipped name or a YAML file) with ``key=value`` assignments on top.
+def load_pretrain(preset: str | None = None, assignments: Iterable[str] = ()) -> PretrainConfig:
+    """A preset (a shipped name or a YAML file; None: stable) with assignments on top.
 
     Raises:
         ConfigError: no such preset, an unknown key, or a value of the wrong kind.
     """
-    return load_preset(PretrainConfig, PRESETS, preset, assignments)
+    return load_preset(PretrainConfig, PRESETS, preset or DEFAULT, assignments)
+
+
+def load_own(run: Path, preset: str | None, assignments: Iterable[str] = ()) -> PretrainConfig:
+    """The settings of a run that goes on: its own, with ``key=value`` assignments on top.
+
+    Args:
+        run: its folder; where no run is, the preset counts as for a new one.
+        preset: named by the caller; then it is taken, and differences are found later.
+
+    Raises:
+        ConfigError: as :func:`load_pretrain`.
+    """
+    file = run / RUN_CONFIG
+    if preset is not None or not file.is_file():
+        return load_pretrain(preset, assignments)
+    return build(PretrainConfig, parse_yaml(read_yaml(file), where=file), assignments)

@@ -61,6 +61,7 @@ def plan_run(cohort: Cohort | None, config: PretrainConfig) -> dict[str, Any]:
                 [cohort], downsample=config.views.downsample, device=device, keep="stream"
             )
             stored.check_fit(config)
+            stored.hold_out(config.monitor.holdout, config.seed)
             edge = cohort.contract.size // config.views.downsample
         except CohortError as error:
             problem, stored = str(error), None
@@ -68,7 +69,8 @@ def plan_run(cohort: Cohort | None, config: PretrainConfig) -> dict[str, Any]:
     data = (2 if config.views.downsample == 1 else 4) * scans * edge**3
     free = _free(device)  # before the probe takes its part of it
     resident = config.data == "resident" or (config.data == "auto" and data < HELD * free)
-    epoch = windows(np.arange(scans), config.batch_size, config.accumulate)
+    trained_on = np.arange(scans) if stored is None else stored.trained
+    epoch = windows(trained_on, config.batch_size, config.accumulate)
     micro_steps = sum(len(window) for window in epoch)
     schedule = Schedule(config, steps_per_epoch=len(epoch))
     last = schedule.at(schedule.steps - 1)
@@ -104,7 +106,7 @@ def plan_run(cohort: Cohort | None, config: PretrainConfig) -> dict[str, Any]:
     trained = sum(p.numel() for p in probe.distillation.parameters() if p.requires_grad)
     seconds_save = probe.save(state + 8 * trained)
     peak = memory.peak()
-    flops = probe.operations(last) * scans * config.epochs
+    flops = probe.operations(last) * len(trained_on) * config.epochs
 
     per_epoch = micro_steps * seconds_both + len(epoch) * seconds_update
     every = config.monitor.every_epochs

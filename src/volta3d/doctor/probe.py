@@ -22,13 +22,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from volta3d.cohort.contract import Contract
+from volta3d.cohort.participants import complete
 from volta3d.config import PretrainConfig
 from volta3d.doctor.machine import synchronise
 from volta3d.model.pair import build_pair
 from volta3d.objective.schedules import Now
 from volta3d.pretrain import checkpoint
 from volta3d.pretrain.data import Scans
-from volta3d.pretrain.monitor import AT_ONCE, ICC_SCANS, Monitor
+from volta3d.pretrain.monitor import AT_ONCE, Monitor
 from volta3d.pretrain.optimiser import build_optimizer
 from volta3d.pretrain.step import SelfDistillation
 from volta3d.pretrain.trainer import Made
@@ -58,7 +59,8 @@ class Pretended(Scans):
     def __init__(self, count: int, edge: int, contract: Contract, device: torch.device) -> None:
         self.device, self.contract = device, contract
         self.scan_ids = [str(place) for place in range(count)]
-        self.participants = pd.DataFrame({"scan_id": self.scan_ids})
+        self.participants = complete(pd.DataFrame({"scan_id": self.scan_ids}))
+        self.held, self.trained = np.arange(0), np.arange(count)
         self._resident = None
         self.edges_mm = [contract.spacing * contract.size] * count
         self._heads = {place: Head(self.edges_mm[place]) for place in range(count)}
@@ -131,7 +133,9 @@ class Probe:
         monitor = Monitor(self.scans, self.config.model_copy(update={"monitor": quiet}))
         watched = len(monitor.indices)
         monitor.column = ""
+        people = len(monitor.people)
         monitor.indices = monitor.indices[: min(max(self.config.batch_size, 4), AT_ONCE)]
+        monitor.people = monitor.indices
         part, teacher = monitor.indices, self.distillation.pair.teacher
 
         @torch.no_grad()
@@ -148,7 +152,7 @@ class Probe:
             norms = self.seconds(lambda: monitor.gradient_norms(self.distillation, now))
             rest += norms * held / few(held)
         whole = (both - of_views) / len(part) * watched
-        return whole + of_views / len(part) * min(ICC_SCANS, watched) + rest
+        return whole + of_views / len(part) * people + rest
 
     def operations(self, now: Now) -> float:
         """FLOP of a micro-step for each scan, counted on a few scans.

@@ -100,3 +100,61 @@ def icc(features: Tensor) -> float:
     within = float((x - scans).square().sum()) / (n * (views - 1))
     total = between + (views - 1) * within
     return (between - within) / total if total > 0 else math.nan
+
+
+def retrieval(features: Tensor) -> float:
+    """How often the nearest of all other views is the other view of the same scan.
+
+    Nearest by cosine, after what all views share is taken off. By chance 1 / (2 n - 1).
+
+    Args:
+        features: [2, n, d], two views of n scans.
+
+    Returns:
+        Between 0 and 1, over the 2 n views; NaN for a single scan.
+
+    Raises:
+        ValueError: not two views.
+    """
+    if features.ndim != 3 or features.shape[0] != 2:
+        raise ValueError(f"wanted features [2, n, d], got {tuple(features.shape)}")
+    n = features.shape[1]
+    if n < 2:
+        return math.nan
+    x = features.detach().double().flatten(0, 1)
+    unit = torch.nn.functional.normalize(x - x.mean(0), dim=1)
+    cosines = unit @ unit.T
+    cosines.fill_diagonal_(-2.0)
+    other = torch.arange(2 * n).roll(n)
+    return float((cosines.argmax(1) == other).double().mean())
+
+
+def advantage(log_probabilities: Tensor) -> tuple[float, float, float]:
+    """Whether two views of a scan get more alike answers than views of different scans.
+
+    Args:
+        log_probabilities: log p [2, n, K], the teacher's of two views of n scans.
+
+    Returns:
+        The mean cross-entropy H(p_1, p_2) within a scan and between scans, in nat, both ways round,
+        and the mean difference of a scan's two, divided by its standard error over scans: about 0
+        for answers that have nothing to do with the scan, whether they differ or not. NaN for a
+        single scan.
+
+    Raises:
+        ValueError: not two views.
+    """
+    if log_probabilities.ndim != 3 or log_probabilities.shape[0] != 2:
+        raise ValueError(f"wanted log p [2, n, K], got {tuple(log_probabilities.shape)}")
+    logs = log_probabilities.detach().double()
+    n = logs.shape[1]
+    if n < 2:
+        return math.nan, math.nan, math.nan
+    finite = logs.clamp_min(-700.0)  # of a probability that was rounded to 0
+    pairs = -(logs[0].exp() @ finite[1].T) - finite[0] @ logs[1].exp().T  # [view 1 of, view 2 of]
+    pairs = pairs / 2
+    within = pairs.diagonal()
+    others = (pairs.sum(0) + pairs.sum(1) - 2 * within) / (2 * (n - 1))
+    gain = others - within
+    error = float(gain.std()) / math.sqrt(n)
+    return float(within.mean()), float(others.mean()), float(gain.mean()) / max(error, 1e-12)

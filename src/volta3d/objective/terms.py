@@ -64,6 +64,10 @@ class Outputs(Protocol):
         """The student's CLS logits of all views [2 + N, B, K], globals first."""
 
     @property
+    def teacher_tokens(self) -> Tensor:
+        """The teacher's tokens of the clean globals [V, T, width], without gradient."""
+
+    @property
     def teacher_cls(self) -> Tensor:
         """The teacher's CLS distributions of the clean globals [2, B, K]."""
 

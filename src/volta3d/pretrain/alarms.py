@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from volta3d.errors import Collapse
-from volta3d.pretrain.guard import Alarm, StepAlarms, alarms, knn_alarms
+from volta3d.pretrain.guard import Alarm, StepAlarms, agreement_alarms, alarms, knn_alarms
 from volta3d.pretrain.log import MetricsLog
 from volta3d.pretrain.monitor import Monitor
 from volta3d.pretrain.trainer import Trainer
@@ -26,7 +26,7 @@ class Alarms:
         self.steps = StepAlarms(
             trainer.progress.alarms,
             prototypes=trainer.config.model.prototypes,
-            scans=len(trainer.scans),
+            scans=len(trainer.scans.trained),
         )
 
     def after_step(self, record: dict[str, Any], log: MetricsLog | None) -> None:
@@ -63,6 +63,8 @@ class Alarms:
             untrained = next((r for r in written if r["kind"] == "epoch"), {})
             found = alarms(record, scans=scans, standardised=standardised)
             found += knn_alarms(record, untrained, scans=scans)
+            now = self.trainer.schedule.at(max(self.trainer.progress.step - 1, 0))
+            found += agreement_alarms(record, now.weights["cls"])
             self._write(found, record, log)
         collapse = self._collapse(found, record)
         if self.trainer.ranks.any(collapse is not None, self.trainer.fabric.device):

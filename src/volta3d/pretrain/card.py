@@ -37,8 +37,8 @@ Objective: {objective}.
 
 ## The last monitors
 
-Measured on scans it was trained on, so they tell whether training lived, not how well it \
-generalises.
+Measured on scans it was trained on, but for people held out: whether training lived, not how \
+well it generalises.
 
 {monitors}
 {alarms}
@@ -129,6 +129,7 @@ def model_card(content: dict[str, Any]) -> str:
         training=table(_training(content, facts, run)),
         monitors=table(
             {text: monitors.get(key) for key, text in _MONITORS.items() if key in monitors}
+            | _agreement(monitors.get("agreement"))
             | _probe(monitors.get("probe"))
         ),
         alarms=f"\n**Alarms while training: {cell(', '.join(alarms))}.**\n" if alarms else "",
@@ -179,6 +180,19 @@ def _training(
         f"teacher {objective['teacher_temperature']}",
         "prototypes": run["model"]["prototypes"],
         "seed": run["seed"],
+    }
+
+
+def _agreement(found: Any) -> dict[str, Any]:
+    """How far two views of a scan agree, as rows; {} where nobody measured it."""
+    if not isinstance(found, dict):
+        return {}
+    of = f"{found['scans']} people " + ("held out" if found["held_out"] else "trained on")
+    return {
+        f"other view nearest of all, by the token ({of})": found["retrieval"],
+        f"other view nearest of all, by the mean of patches ({of})": found["retrieval_mean"],
+        "teacher's cross-entropy within a scan (nat)": found["entropy_within"],
+        "teacher's cross-entropy between scans (nat)": found["entropy_between"],
     }
 
 

@@ -21,6 +21,7 @@ from volta3d.errors import CohortError, VoltaError
 from volta3d.files import content_hash
 from volta3d.pretrain.ahead import within
 from volta3d.pretrain.distributed import launched
+from volta3d.pretrain.holdout import held_out
 from volta3d.pretrain.scale import check_scale
 from volta3d.views.batch import ViewBatch, make_views
 from volta3d.views.head import Head, cube_edge_mm, foreground_box
@@ -72,6 +73,7 @@ class Scans:
         size = self.contract.size
         self.edges_mm = [cube_edge_mm(c.affine(row), size) for c, row in self._where]
         self._heads: dict[int, Head] = {}
+        self.hold_out(0.0, 0)
         held = keep == "resident" or (keep == "auto" and self._fits())
         self._resident = self._load() if held else None
 
@@ -97,10 +99,20 @@ class Scans:
             excluded=exclusion(cohorts, others) if others else None,
         )
         scans.check_fit(config)
+        scans.hold_out(config.monitor.holdout, config.seed)
         return scans
 
     def __len__(self) -> int:
         return len(self._where)
+
+    def hold_out(self, holdout: float, seed: int) -> None:
+        """Set people aside: ``held`` are the places of their scans, ``trained`` all others.
+
+        Raises:
+            ConfigError: nobody would be left to train on.
+        """
+        self.held = held_out(self.participants, holdout, seed) if holdout else np.arange(0)
+        self.trained = np.setdiff1d(np.arange(len(self)), self.held)
 
     def _check(self) -> None:
         if not self._where:
@@ -188,9 +200,10 @@ class Scans:
     def about(self) -> str:
         """One line for the log: how the scans are held."""
         size = f"{self.bytes / 1e9:.3g} GB"
+        aside = f", {len(self.held)} of them kept out of training" if len(self.held) else ""
         if self.resident:
-            return f"{len(self)} scans held on {self.device}: {size}"
-        return f"{len(self)} scans read from the store as needed ({size} would hold them)"
+            return f"{len(self)} scans held on {self.device}: {size}{aside}"
+        return f"{len(self)} scans read from the store as needed ({size} would hold them){aside}"
 
     def _refuse_nonfinite(self, volumes: Tensor, indices: Iterable[int]) -> None:
         """Raise CohortError for NaN or infinity, which only 16-bit floats can hold."""
@@ -293,6 +306,8 @@ class Scans:
             "scans": len(self),
             "downsample": self.downsample,
         }
+        if len(self.held):
+            identity["held_out"] = content_hash([self.scan_ids[place] for place in self.held])
         return identity | ({"excluded": self.excluded.identity()} if self.excluded else {})
 
 

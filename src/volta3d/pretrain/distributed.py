@@ -45,7 +45,13 @@ def launched(environment: dict[str, str] | None = None) -> Launched:
     elif "SLURM_PROCID" in said and said.get("SLURM_STEP_NUM_TASKS", "1") != "1":
         # of the step: a script run without srun inside an allocation is one process
         world = int(said["SLURM_STEP_NUM_TASKS"])
-        here = world // int(said.get("SLURM_STEP_NUM_NODES", "1"))
+        machines = int(said.get("SLURM_STEP_NUM_NODES", "1"))
+        here = world // machines
+        if int(said.get("SLURM_NTASKS", "1")) > 1 and "SLURM_NTASKS_PER_NODE" not in said:
+            raise UsageError(
+                f"srun was given --ntasks={said['SLURM_NTASKS']} and no --ntasks-per-node",
+                fix=f"Use --nodes={machines} --ntasks-per-node={-(-world // machines)} instead",
+            )
     else:
         return Launched()
     if here < 1 or world % here:

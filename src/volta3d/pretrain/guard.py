@@ -36,6 +36,8 @@ RANK_WARNING = 10.0
 ENTROPY_STEPS = 50
 FLAT_STEPS = 200
 FLAT = 0.02  # nat
+MIN_PEOPLE = 8  # fewer give no standard error worth the name
+ADVANTAGE = 3.0  # [C] standard errors; noise passes it once in some hundred looks
 KNN_LOSS = 0.2  # [C] about two standard errors of an AUROC or r on a hundred scans
 
 
@@ -75,6 +77,24 @@ def alarms(monitor: dict[str, Any], *, scans: int, standardised: bool = False) -
         below("effective_rank", RANK_WARNING, "the features span fewer than ten directions", "warn")
     found += gradient_alarms(monitor.get("gradient_norms") or {})
     return found
+
+
+def agreement_alarms(record: dict[str, Any], cls_weight: float) -> list[Alarm]:
+    """Rings when views of one scan get no more alike answers than views of different scans.
+
+    That is what noise in place of the bottleneck does, however different its answers are. Silent
+    where the CLS loss is not trained yet, or fewer than ``MIN_PEOPLE`` were looked at.
+
+    Args:
+        record: the epoch record of metrics.jsonl.
+        cls_weight: of the CLS loss at that epoch.
+    """
+    measured = record.get("agreement") or {}
+    value = _get(measured, "advantage")
+    if not cls_weight or value is None or measured["scans"] < MIN_PEOPLE or value >= ADVANTAGE:
+        return []
+    what = "views of one scan get no more alike answers than views of different scans"
+    return [Alarm("agreement", value, ADVANTAGE, what, "warn")]
 
 
 def gradient_alarms(norms: dict[str, float]) -> list[Alarm]:

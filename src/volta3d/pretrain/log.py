@@ -1,4 +1,4 @@
-"""metrics.jsonl and TensorBoard events, without duplicates after a resume."""
+"""metrics.jsonl, without duplicates after a resume."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from volta3d.files import atomic_file, write_error
+from volta3d.pretrain.tracking import Tracker
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -27,15 +26,16 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class MetricsLog:
-    """Appends records to ``folder/metrics.jsonl`` and to TensorBoard events in the same folder.
+    """Appends records to ``folder/metrics.jsonl``, and their numbers to a tracker.
 
     Args:
         folder: the run folder.
         step: optimiser steps done; records of later steps, written before a crash and not covered
             by a checkpoint, are removed so that nothing is counted twice.
+        tracker: where the numbers go too.
     """
 
-    def __init__(self, folder: Path, *, step: int) -> None:
+    def __init__(self, folder: Path, *, step: int, tracker: Tracker | None = None) -> None:
         self.path = folder / "metrics.jsonl"
         kept = [r for r in read_metrics(self.path) if r.get("step", 0) <= step]
         if step == 0:
@@ -43,10 +43,10 @@ class MetricsLog:
         with atomic_file(self.path) as temporary:
             temporary.write_text("".join(_line(r) for r in kept), encoding="utf-8")
         self._file = self.path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        self._tracker = tracker
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record; numbers also go to TensorBoard under ``kind/name``.
+        """Append one record; its numbers also go to the tracker as ``kind/name``.
 
         Raises:
             VoltaError: the disk is full.
@@ -54,15 +54,17 @@ class MetricsLog:
         try:
             self._file.write(_line(record))
             self._file.flush()
-            for name, value in _numbers(record):
-                self._board.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+            if self._tracker:
+                numbers = [(f"{record['kind']}/{name}", v) for name, v in _numbers(record)]
+                self._tracker.write(numbers, record["step"])
         except OSError as error:
             raise write_error(self.path, error) from error
 
     def close(self) -> None:
         """Flush and close both."""
         self._file.close()
-        self._board.close()
+        if self._tracker:
+            self._tracker.close()
 
 
 def _line(record: dict[str, Any]) -> str:

@@ -19,9 +19,11 @@ from volta3d.pretrain.data import Scans
 from volta3d.pretrain.distributed import lost
 from volta3d.pretrain.fabric import build_fabric
 from volta3d.pretrain.log import MetricsLog, read_metrics
-from volta3d.pretrain.monitor import Monitor
+from volta3d.pretrain.monitor import Monitor, shares
 from volta3d.pretrain.run import RunFolder, StopRequest
 from volta3d.pretrain.scale import measured
+from volta3d.pretrain.tracking import about as about_tracking
+from volta3d.pretrain.tracking import open_tracker
 from volta3d.pretrain.trainer import Trainer
 
 Notify = Callable[[int, int, str], None]
@@ -73,6 +75,8 @@ def pretrain(
     if fabric.is_global_zero:
         tell(scans.about())
         tell(f"It sees {measured(config, scans.edges_mm).text()}")
+        if about_tracking(config):
+            tell(about_tracking(config))
     with lost(), enough_memory(), folder.locked(fabric.is_global_zero), StopRequest() as stop:
         trainer = Trainer(scans, config, fabric)
         folder.identify(config, scans, fabric)
@@ -139,7 +143,10 @@ def _run(trainer: Trainer, folder: RunFolder, stop: StopRequest, notify: Notify)
     else:
         trainer.start_statistics()
     progress, steps = trainer.progress, trainer.schedule.steps
-    log = MetricsLog(folder.path, step=progress.step) if ranks.first else None
+    log = None
+    if ranks.first:
+        tracker = open_tracker(config, folder.path, progress.step)
+        log = MetricsLog(folder.path, step=progress.step, tracker=tracker)
     alarms = Alarms(trainer, monitor)
     try:
         if log and not restored:
@@ -197,6 +204,7 @@ def _watch(trainer: Trainer, monitor: Monitor, folder: RunFolder, epoch: int) ->
     now = trainer.schedule.at(max(trainer.progress.step - 1, 0))
     with trainer.fabric.autocast():
         record = monitor.measure(trainer.distillation, now)
-        record["gradient_norms"] = monitor.gradient_norms(trainer.distillation, now)
+        norms = monitor.gradient_norms(trainer.distillation, now)
+        record |= {"gradient_norms": norms, "gradient_shares": shares(norms)}
         monitor.pictures(trainer.distillation, folder.path / "pictures", epoch)
     return {"kind": "epoch", "step": trainer.progress.step, "epoch": epoch, **record}

@@ -18,18 +18,17 @@ from volta3d.files import atomic_file
 from volta3d.objective.diagnostics import (
     effective_rank,
     feature_std,
-    icc,
     information,
     mean_offdiagonal_cosine,
 )
 from volta3d.objective.schedules import Now
+from volta3d.pretrain.agreement import agreement, watched_people
 from volta3d.pretrain.data import Scans
 from volta3d.pretrain.quick_probes import knn_within, quick_knn, quick_probe
 from volta3d.pretrain.step import SelfDistillation
 from volta3d.views.batch import ViewBatch
 from volta3d.views.geometry import centred_on, resample
 
-ICC_SCANS = 48
 AT_ONCE = 8  # scans of a look at most, however many processes share a micro-batch
 MONITOR_EPOCH = -1  # no training epoch shares these draws
 
@@ -38,7 +37,8 @@ class Monitor:
     """Computes the epoch record of metrics.jsonl on a fixed set of scans.
 
     Args:
-        scans: the pretraining data; a fixed random part of at most ``monitor.scans`` is watched.
+        scans: the pretraining data; a fixed random part of at most ``monitor.scans`` of what is
+            trained on is watched, and agreement on the people held out.
         config: the run's configuration.
 
     Raises:
@@ -48,8 +48,9 @@ class Monitor:
     def __init__(self, scans: Scans, config: PretrainConfig) -> None:
         self.scans = scans
         self.config = config
-        chosen = np.random.default_rng(config.seed).permutation(len(scans))
+        chosen = np.random.default_rng(config.seed).permutation(scans.trained)
         self.indices = np.sort(chosen[: config.monitor.scans])
+        self.people = watched_people(scans, self.indices)
         self.column = config.monitor.probe or self._usable_column()
         if self.column and self.column not in scans.participants:
             raise ConfigError(
@@ -118,27 +119,33 @@ class Monitor:
                 "The teacher's features became NaN or infinite",
                 fix="The last checkpoint is intact. Lower lr, or use precision=fp32, then --resume",
             )
-        record: dict[str, Any] = dict(information(torch.cat(probabilities).cpu()))
+        record = self._of_the_head(torch.cat(probabilities).cpu(), torch.cat(bottleneck).cpu())
+        if "cls" not in distillation.names:
+            record = dict.fromkeys(record)  # nobody trains that head: its answers mean nothing
         record |= {
             "feature_std": feature_std(features),
             "effective_rank": effective_rank(features),
             "mean_cosine": mean_offdiagonal_cosine(features),
-            "bottleneck_cosine": mean_offdiagonal_cosine(torch.cat(bottleneck).cpu()),
             "center_norm": float(distillation.cls_center.value.norm()),
             "patch_center_norm": float(distillation.patch_center.value.norm()),
-            "icc": self._icc(distillation),
         }
+        at_once = min(max(self.config.batch_size, 4), AT_ONCE)
+        record["agreement"] = agreement(
+            distillation, self.scans, self.people, now, self._views_of, at_once
+        )
+        record["icc"] = record["agreement"].pop("icc")
         if self.column:
             record["probe"] = self._probe(features, torch.cat(mean).cpu())
             record["knn"] = self._knn(features, torch.cat(mean).cpu())
         return record
 
-    def _icc(self, distillation: SelfDistillation) -> float:
-        teacher, pairs = distillation.pair.teacher, []
-        for part, volumes in self._batches(self.indices[:ICC_SCANS]):
-            tokens = teacher.encoder(self.views(part, volumes).global_views)
-            pairs.append(teacher.summariser(tokens).float().unflatten(0, (2, -1)))
-        return icc(torch.cat(pairs, dim=1).cpu())
+    def _of_the_head(self, probabilities: Tensor, bottleneck: Tensor) -> dict[str, Any]:
+        """What the CLS head's answers [n, K] and its bottleneck [n, d] say."""
+        cosine = mean_offdiagonal_cosine(bottleneck)
+        return {**information(probabilities), "bottleneck_cosine": cosine}
+
+    def _views_of(self, part: np.ndarray) -> ViewBatch:
+        return self.views(part, self.scans.batch(part))
 
     def _probe(self, token: Tensor, mean: Tensor) -> dict[str, Any]:
         table = self.scans.participants.iloc[self.indices]
@@ -203,6 +210,12 @@ class Monitor:
         tokens = distillation.pair.teacher.encoder(seen).float()
         with atomic_file(folder / "patch-tokens.safetensors") as temporary:
             save_file({"volume": seen[:, 0].cpu(), "tokens": tokens.cpu()}, temporary)
+
+
+def shares(norms: dict[str, float]) -> dict[str, float]:
+    """Each term's part of the sum of all gradient norms; all 0 where nothing moves."""
+    total = sum(norms.values())
+    return {name: norm / total if total else 0.0 for name, norm in norms.items()}
 
 
 def _save(path: Path, volumes: dict[str, Tensor]) -> None:

@@ -129,7 +129,8 @@ class StepOutputs:
         return self.distillation.masked_tokens(self.masks)
 
     @cached_property
-    def _teacher_tokens(self) -> Tensor:
+    def teacher_tokens(self) -> Tensor:
+        """The teacher's tokens of the clean globals [V, T, width]."""
         with torch.no_grad():
             tokens: Tensor = self.teacher.encoder.encode(self.patches["clean"], self.grid)
         return tokens
@@ -138,7 +139,7 @@ class StepOutputs:
     def _teacher_cls(self) -> tuple[Tensor, Tensor]:
         """Logits [V, K] and raw bottleneck [V, bottleneck]."""
         with torch.no_grad():
-            return self.distillation.cls_logits(self.teacher, self._teacher_tokens)
+            return self.distillation.cls_logits(self.teacher, self.teacher_tokens)
 
     @cached_property
     def teacher_cls(self) -> Tensor:
@@ -153,7 +154,7 @@ class StepOutputs:
         """What the teacher says of the tokens, uncorrupted."""
         with torch.no_grad():
             head = self.teacher.patch_head
-            known = unit(head.bottleneck(self._teacher_tokens)).flatten(0, 1)
+            known = unit(head.bottleneck(self.teacher_tokens)).flatten(0, 1)
             center, temperature = self.distillation.patch_center, self.now.teacher_temperature
             return TeacherTokens(known, head.last_layer.weight(), center.value, temperature)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import platform
 import signal
 import types
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from volta3d import __version__
 from volta3d.config import PretrainConfig
@@ -43,7 +42,9 @@ class StopRequest:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        numbers += [signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []  # Windows has none
+        for number in numbers:
             with contextlib.suppress(ValueError):  # only the main thread may set handlers
                 self._before[number] = signal.signal(number, self._ask)
         return self
@@ -109,21 +110,21 @@ class RunFolder:
             yield
             return
         require_writable(self.path)
-        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        lock = FileLock(self.path / ".lock", timeout=0)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise VoltaError(
-                    "Another process is working in this run folder",
-                    where=self.path,
-                    fix="Wait for it, stop it, or choose another --out",
-                ) from error
+            lock.acquire()
+        except Timeout as error:
+            raise VoltaError(
+                "Another process is working in this run folder",
+                where=self.path,
+                fix="Wait for it, stop it, or choose another --out",
+            ) from error
+        try:
             for folder in (self.path, self.path / "checkpoints", self.path / "pictures"):
                 clean_partial(folder)
             yield
         finally:
-            os.close(descriptor)
+            lock.release()
 
     def identify(self, config: PretrainConfig, scans: Scans, fabric: Fabric) -> None:
         """Note what a resumed run must share with its checkpoints."""
@@ -150,7 +151,10 @@ class RunFolder:
             }
             for cohort in scans.cohorts
         ]
-        content = {"cohorts": described, "scan_ids": scans.scan_ids}
+        trained = [scans.scan_ids[place] for place in scans.trained]
+        content: dict[str, Any] = {"cohorts": described, "scan_ids": trained}
+        if len(scans.held):
+            content["held_out"] = [scans.scan_ids[place] for place in scans.held]
         if scans.excluded:
             content["excluded"] = scans.excluded.content()
         write_json(self.path / "cohort.json", content)
@@ -229,8 +233,10 @@ class RunFolder:
             contract=trainer.scans.contract,
             scale=measured(trainer.config, trainer.scans.edges_mm),
             card_facts={
-                "scans": len(trainer.scans),
-                "participants": trainer.scans.participants["participant_id"].nunique(),
+                "scans": len(trainer.scans.trained),
+                "participants": trainer.scans.participants["participant_id"][
+                    trainer.scans.trained
+                ].nunique(),
                 "datasets": sorted(set(trainer.scans.participants["dataset"].astype(str))),
                 "synthetic": any(c.contract.synthetic for c in trainer.scans.cohorts),
                 "steps": trainer.progress.step,

@@ -96,7 +96,7 @@ class Trainer:
         self.ranks = Ranks(fabric.global_rank, fabric.world_size)
         self.module, self.optimizer = fabric.setup(self.distillation, optimizer)
         self.parameters = [p for p in self.distillation.parameters() if p.requires_grad]
-        per_epoch = windows(np.arange(len(scans)), config.batch_size, config.accumulate)
+        per_epoch = windows(scans.trained, config.batch_size, config.accumulate)
         self.schedule = Schedule(config, steps_per_epoch=len(per_epoch))
         self.progress = checkpoint.Progress()
 
@@ -104,19 +104,24 @@ class Trainer:
         """The views of some scans in one epoch."""
         return self.scans.views(part, self.config, epoch)
 
+    def order(self, epoch: int) -> np.ndarray:
+        """The scans that are trained on in the order of one epoch."""
+        trained = self.scans.trained
+        order: np.ndarray = trained[epoch_order(len(trained), seed=self.config.seed, epoch=epoch)]
+        return order
+
     def start_statistics(self) -> None:
         """Centres and standardiser from a first look at the data, where the settings ask for it."""
         count = self.config.objective.start_statistics
         if not count:
             return
-        order = epoch_order(len(self.scans), seed=self.config.seed, epoch=-1)[:count]
+        order = self.order(-1)[:count]
         parts = [order[i : i + 8] for i in range(0, len(order), 8)]
         self.distillation.start_statistics(Made(lambda part: self.views(part, -1), parts))
 
     def epoch(self, epoch: int, done: int) -> Iterator[dict[str, Any]]:
         """Train one epoch from window ``done`` on; yield a step record after each window."""
-        order = epoch_order(len(self.scans), seed=self.config.seed, epoch=epoch)
-        plan = windows(order, self.config.batch_size, self.config.accumulate)
+        plan = windows(self.order(epoch), self.config.batch_size, self.config.accumulate)
         parts = [self.ranks.part(part)[0] for window in plan[done:] for part in window]
         made = ahead(lambda part: self.views(part, epoch), parts, self.config.workers)
         for index in range(done, len(plan)):
