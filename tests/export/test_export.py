@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from volta3d.cohort.contract import Contract
@@ -150,6 +152,9 @@ def test_an_ONNX_file_answers_as_the_network_does_for_any_batch(
     about = json.loads((tmp_path / "out/config.json").read_text())
     assert about["synthetic"] is True and about["contract"]["size"] == 32
     assert done.difference < 1e-3
+    inside = session.get_modelmeta().custom_metadata_map
+    assert json.loads(inside["contract"])["size"] == 32
+    assert json.loads(inside["labels"]) == about["labels"]
     if name in ("classifier", "linear", "regressor"):
         model = load_fitted(tmp_path / name)
         np.testing.assert_allclose(
@@ -224,10 +229,23 @@ def test_a_bundle_runs_on_raw_scans_and_gives_what_predict_gives(
     affine = np.diag([-5.0, 5.0, 5.5, 1.0])  # to the left, so that it has to be turned
     affine[:3, 3] = (90, -100, -80)
     nib.save(nib.Nifti1Image(head, affine), scan)
+    # what MONAI's own runner finds here is a machine on which volta3d isn't installed
+    (tmp_path / "machine").mkdir()
+    (tmp_path / "machine/sitecustomize.py").write_text(
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] == 'volta3d':\n"
+        "            raise ImportError('volta3d is not installed here')\n"
+        "sys.meta_path.insert(0, Absent())\n"
+    )
+    alone = {**os.environ, "PYTHONPATH": str(tmp_path / "machine")}
+    absent = subprocess.run([sys.executable, "-c", "import volta3d"], env=alone, check=False)
+    assert absent.returncode == 1
     subprocess.run(
         [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json",
          "--bundle_root", "."],
-        cwd=tmp_path / "b", check=True, capture_output=True, timeout=250,
+        cwd=tmp_path / "b", check=True, capture_output=True, timeout=250, env=alone,
     )  # fmt: skip
     if name == "unet":
         predict(model, scan, tmp_path / "told", device="cpu")
@@ -235,7 +253,8 @@ def test_a_bundle_runs_on_raw_scans_and_gives_what_predict_gives(
         theirs = nib.load(next((tmp_path / "b/eval").rglob("*dseg*")))
         assert np.allclose(ours.affine, theirs.affine)
         mine = np.asanyarray(ours.dataobj)
-        mapped = np.array([0, 48, 47])[np.asanyarray(theirs.dataobj).squeeze()]
+        mapped = np.asanyarray(theirs.dataobj).squeeze()
+        assert set(np.unique(mapped)) <= {0, 47, 48}  # the table's own numbers
         assert mapped.shape == mine.shape
         inside = (mine > 0) | (mapped > 0)
         assert inside.sum() > 500  # an untrained network outlines something
@@ -261,6 +280,26 @@ def test_what_cannot_be_exported_is_refused(
     with pytest.raises(VoltaError, match="answers differently"):
         export(encoder_folder, tmp_path / "out", format="monai-bundle")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_networks_of_all_folds_are_exported_as_one(contract: Contract, tmp_path: Path) -> None:
+    arm = tmp_path / "run/arms/unet"
+    segmentation(arm / "model", contract)
+    sizes = {"channels": [4, 8, 16], "strides": [2, 2], "residual_units": 1}
+    for fold in range(2):
+        folder = arm / f"seed-0/fold-{fold}"
+        folder.mkdir(parents=True)
+        network = empty(Architecture("unet", 3, sizes), fold)
+        save_file(dict(network.state_dict()), folder / "weights.safetensors")
+    export(arm, tmp_path / "b", format="monai-bundle")
+    scripted = torch.jit.load(str(tmp_path / "b/models/model.ts"))
+    crop = torch.rand((1, 1, 16, 16, 16), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        one, other = (
+            empty(Architecture("unet", 3, sizes), fold).eval()(crop).softmax(1) for fold in (0, 1)
+        )
+        torch.testing.assert_close(scripted(crop), (one + other) / 2, rtol=1e-4, atol=1e-5)
+    assert not (tmp_path / "b/models/model.pt").exists()  # several networks are no class of MONAI's
 
 
 def test_an_export_is_replaced_by_the_next(

@@ -1,12 +1,13 @@
 """A MONAI bundle of a graph: TorchScript, configurations, and a page that says what it is.
 
-The network stands alone. The scans are prepared by ``volta3d.export.PrepareScand``, so that the
-network sees what it was trained on, and label maps go back to each scan's own grid.
+The bundle stands alone: MONAI, nibabel and NumPy run it. Its own ``scripts/preparation.py``
+prepares scans as those the network was trained on, and label maps go back to each scan's own grid.
 """
 
 from __future__ import annotations
 
 import warnings
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 SCRIPT = "models/model.ts"
 STATE = "models/model.pt"
 METADATA = "configs/metadata.json"
+SCRIPTS = ("__init__.py", "preparation.py")
 SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
     "meta_schema_20240725.json"
@@ -39,8 +41,11 @@ def write_bundle(graph: Graph, folder: Path) -> float:
     """
     from volta3d.export.monai_class import monai_network
 
-    for name in ("configs", "models", "docs"):
+    for name in ("configs", "models", "docs", "scripts"):
         (folder / name).mkdir()
+    for script in SCRIPTS:
+        source = resources.files("volta3d.export.bundle_scripts") / script
+        write_text(folder / "scripts" / script, source.read_text(encoding="utf-8"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(graph.module, graph.example(), check_trace=False)
@@ -85,7 +90,11 @@ def _metadata(graph: Graph) -> dict[str, Any]:
         "monai_version": _version("monai"),
         "pytorch_version": torch.__version__.split("+")[0],
         "numpy_version": _version("numpy"),
-        "required_packages_version": {"volta3d": __version__, "nibabel": _version("nibabel")},
+        "required_packages_version": {
+            "nibabel": _version("nibabel"),
+            "pytorch-ignite": _version("pytorch-ignite"),
+            "fire": _version("fire"),
+        },
         "task": f"{graph.kind} of T1-weighted brain scans",
         "description": _what(graph),
         "authors": "see docs/README.md",
@@ -115,6 +124,11 @@ def _metadata(graph: Graph) -> dict[str, Any]:
     }
 
 
+def _value(structure: dict[str, Any]) -> int:
+    """The number of a structure in label maps, that of the table it came from."""
+    return int(structure["values"][0])
+
+
 def _version(package: str) -> str:
     from importlib.metadata import version
 
@@ -124,6 +138,7 @@ def _version(package: str) -> str:
 def _inference(graph: Graph, own: Own | None) -> dict[str, Any]:
     """What ``python -m monai.bundle run`` runs: scans of a folder in, results in another."""
     windows = graph.kind == "segmentation"
+    values = [0, *(_value(structure) for structure in graph.content.get("labels", []) if windows)]
     limits = graph.contract.value_range
     background = limits[0] if limits else 0.0
     inferer: dict[str, Any] = {"_target_": "SimpleInferer"}
@@ -138,11 +153,15 @@ def _inference(graph: Graph, own: Own | None) -> dict[str, Any]:
             "cval": background,
         }
     prepare = [
-        {"_target_": "LoadImaged", "keys": "scan", "ensure_channel_first": True},
         {
-            "_target_": "volta3d.export.transforms.PrepareScand",
+            "_target_": "LoadImaged",
+            "keys": ["scan", "image"],
+            "reader": "NibabelReader",
+            "ensure_channel_first": True,
+        },
+        {
+            "_target_": "scripts.preparation.PrepareScand",
             "keys": "image",
-            "source": "scan",
             "contract": graph.contract.content(),
         },
     ]
@@ -183,12 +202,19 @@ def _inference(graph: Graph, own: Own | None) -> dict[str, Any]:
                 "func": "$lambda p: torch.cat((1 - p[1:].sum(0, keepdim=True), p[1:]))",
             },
             {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+            {  # the numbers of the table that the network's labels came from
+                "_target_": "MapLabelValued",
+                "keys": "pred",
+                "orig_labels": list(range(len(values))),
+                "target_labels": values,
+                "dtype": "$numpy.uint16",
+            },
             {
                 "_target_": "SaveImaged",
                 "keys": "pred",
                 "output_dir": "@output_dir",
                 "output_postfix": "dseg",
-                "output_dtype": "$numpy.uint8",
+                "output_dtype": "$numpy.uint16",
                 "separate_folder": False,
                 "resample": False,
             },
@@ -243,8 +269,19 @@ def _what(graph: Graph) -> str:
         return "A pretrained encoder: features of a T1-weighted brain scan."
     if graph.kind == "segmentation":
         return f"Outlines {', '.join(s['name'] for s in content['labels'])}."
-    told = ", ".join(content["labels"]) or "a number"
-    return f"Predicts {content['target']} ({told})."
+    answers = ", ".join(content["labels"]) or "a number"
+    return f"Predicts {content['target']} ({answers})."
+
+
+def _beforehand(graph: Graph) -> str:
+    """What has to be done to scans before the bundle sees them."""
+    contract = graph.contract
+    wanted = []
+    if contract.skull_strip != "none":
+        wanted.append("strip their skulls (everything outside of the brain 0)")
+    if contract.bias != "none":
+        wanted.append("correct their bias field with N4")
+    return f"; before that, {' and '.join(wanted)} yourself" if wanted else ""
 
 
 def _readme(graph: Graph, own: Own | None) -> str:
@@ -259,12 +296,13 @@ def _readme(graph: Graph, own: Own | None) -> str:
     lines += [
         "Put NIfTI scans into `scans/` and run, in this folder:",
         "",
-        "    pip install volta3d fire pytorch-ignite",
+        "    pip install monai nibabel fire pytorch-ignite",
         "    python -m monai.bundle run --config_file configs/inference.json --bundle_root .",
         "",
-        f"`eval/` then holds {result}. Scans are prepared by volta3d, as those it was trained on.",
+        f"`eval/` then holds {result}. `scripts/preparation.py` prepares scans as those it was "
+        f"trained on{_beforehand(graph)}. volta3d isn't needed.",
         "",
-        f"`{SCRIPT}` runs without volta3d on prepared scans: [B, 1, {graph.size}, {graph.size}, "
+        f"`{SCRIPT}` takes prepared scans: [B, 1, {graph.size}, {graph.size}, "
         f"{graph.size}] in, {', '.join(graph.outputs)} out.",
         "",
     ]

@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d
 
 from volta3d.cohort.contract import Contract
+from volta3d.downstream.arms import MODEL, is_arm
 from volta3d.downstream.classification.classifier import Classifier
 from volta3d.downstream.classification.fitted import FittedModel, load_fitted, read_model_config
+from volta3d.downstream.segmentation.ensemble import load_ensemble
 from volta3d.downstream.segmentation.memory_layout import plain_layout
+from volta3d.downstream.segmentation.model import SegmentModel, load_segment_model
 from volta3d.encoder.load import load_encoder
 from volta3d.encoder.loaded import LoadedEncoder
 from volta3d.encoder.tiles import cut, join
@@ -63,10 +66,10 @@ class Graph:
         return torch.rand((batch, 1, self.size, self.size, self.size), generator=generator)
 
     def answers(self, scan: Tensor) -> tuple[Tensor, ...]:
-        """What the module says, always as a tuple."""
+        """What the module answers, always as a tuple."""
         with torch.no_grad():
-            said = self.module(scan)
-        return said if isinstance(said, tuple) else (said,)
+            answers = self.module(scan)
+        return answers if isinstance(answers, tuple) else (answers,)
 
 
 def compared(graph: Graph, scan: Tensor, theirs: list[Tensor], what: str) -> float:
@@ -93,16 +96,19 @@ def compared(graph: Graph, scan: Tensor, theirs: list[Tensor], what: str) -> flo
 
 
 def load_graph(path: Path | str) -> Graph:
-    """The graph of an encoder folder or of a fitted model's folder.
+    """The graph of an encoder folder, a fitted model's folder, or all networks of an arm as one.
 
     Raises:
         EncoderError: neither, damaged, or a model that is no network.
     """
     path = Path(path)
+    if is_arm(path) and read_model_config(path / MODEL)["kind"] == "segmentation":
+        return _of_segmentation(load_ensemble(path))
     if _is_encoder(path):
         return _of_encoder(load_encoder(path))
-    kind = read_model_config(path)["kind"]
-    return _of_segmentation(path) if kind == "segmentation" else _of_fitted(load_fitted(path))
+    if read_model_config(path)["kind"] == "segmentation":
+        return _of_segmentation(load_segment_model(path))
+    return _of_fitted(load_fitted(path))
 
 
 def _is_encoder(path: Path) -> bool:
@@ -158,12 +164,12 @@ class FittedGraph(nn.Module):
         """See the class."""
         cubes = _fitting(scan, self.downsample, self.image_size)
         if self.line:  # in fp64: features of brains differ in their last digits
-            told = self.network.stem(cubes).double() @ self.weight.T + self.bias
+            answers = self.network.stem(cubes).double() @ self.weight.T + self.bias
         else:
-            told = self.network(cubes).double()
+            answers = self.network(cubes).double()
         if self.classes:
-            return told.softmax(1).float()
-        return (told if self.line else told * self.deviation + self.mean).float()
+            return answers.softmax(1).float()
+        return (answers if self.line else answers * self.deviation + self.mean).float()
 
 
 class SegmentGraph(nn.Module):
@@ -215,13 +221,10 @@ def _of_fitted(fitted: FittedModel) -> Graph:
     return Graph(module, kind, size, {name: shape}, fitted.contract, fitted.config, fitted.path)
 
 
-def _of_segmentation(path: Path) -> Graph:
-    from volta3d.downstream.segmentation.model import load_segment_model
-
-    model = load_segment_model(path)
+def _of_segmentation(model: SegmentModel) -> Graph:
     size = int(model.config["crop"])
     outputs: dict[str, tuple[int, ...]] = {
         "probabilities": (len(model.structures) + 1, size, size, size)
     }
     module = SegmentGraph(plain_layout(model.network)).eval()
-    return Graph(module, "segmentation", size, outputs, model.contract, model.config, path)
+    return Graph(module, "segmentation", size, outputs, model.contract, model.config, model.path)

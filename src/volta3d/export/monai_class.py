@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from volta3d.downstream.segmentation.ensemble import Ensemble
 from volta3d.downstream.segmentation.networks import Architecture
 from volta3d.downstream.segmentation.unetr import Unetr
 from volta3d.errors import EncoderError
@@ -48,6 +49,8 @@ def monai_network(graph: Graph) -> Own | None:
             "mlp_dim": sizes["mlp"],
             "num_heads": sizes["heads"],
         }
+    elif isinstance(network, Ensemble):
+        return None  # several networks are no class of MONAI's
     else:
         state = dict(network.state_dict())
         definition = {

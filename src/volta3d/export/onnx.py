@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from pathlib import Path
@@ -54,6 +55,7 @@ def write_onnx(graph: Graph, folder: Path) -> float:
             where=graph.path,
             fix="Use --format monai-bundle",
         ) from error
+    _describe(graph, folder / FILE)
     difference = _checked(graph, folder / FILE)
     content = {
         "software": f"volta3d {__version__}",
@@ -71,6 +73,25 @@ def write_onnx(graph: Graph, folder: Path) -> float:
     write_json(folder / CONFIG, content)
     write_text(folder / CARD, _card(graph))
     return difference
+
+
+def _describe(graph: Graph, file: Path) -> None:
+    """Put what a program must know of the network into the file itself, as ``metadata_props``."""
+    import onnx
+
+    model = onnx.load(str(file))
+    facts = {
+        "kind": graph.kind,
+        "contract": json.dumps(graph.contract.content()),
+        "labels": json.dumps(graph.content.get("labels", [])),
+        "threshold": json.dumps(graph.content.get("threshold")),
+        "weights_sha256": str(graph.content["weights_sha256"]),
+        "software": f"volta3d {__version__}",
+    }
+    for key, value in facts.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    onnx.save(model, str(file))
 
 
 def _require() -> None:

@@ -1,4 +1,4 @@
-"""Volta3d's preparation as a MONAI transform, for bundles."""
+"""volta3d's preparation as a MONAI transform: for pipelines, and for bundles of before 0.2."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""What a bundle carries with it; nothing here imports volta3d."""
