@@ -23,6 +23,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "volta3d"
 ROOMS = [
     "callable_room",
     "errors",
+    "planes",
     "files",
     "artefacts",
     "randomness",

@@ -117,17 +117,56 @@ def test_the_prediction_takes_the_place_of_the_truth(viewer: Browser) -> None:
     assert until(lambda: here(viewer) == "At the cross: nothing."), here(viewer)
 
 
-def test_the_patients_right_is_on_the_left_of_the_picture(viewer: Browser) -> None:
-    """The left half of the patient is brighter, so the right of the coronal plane must be."""
-    viewer.run("document.querySelectorAll('input[name=overlay]')[2].click()")
-    sides = viewer.run(
-        """const c = document.getElementById('planes'), [X, Y] = [20, 24];
-           const start = c.width * Y / (2 * X + Y), width = c.width * X / (2 * X + Y);
-           const at = (share) => c.getContext('2d')
-             .getImageData(start + share * width, c.height * .3, 1, 1).data[0];
-           return [at(.2), at(.8)];"""
-    )
-    assert sides[1] > sides[0] + 30
+@pytest.mark.parametrize("convention", ["radiological", "neurological"])
+def test_letters_and_pixels_agree_on_the_patients_right(
+    browser: Browser, tmp_path: Path, convention: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half the head towards R, L, A, P, S or I is brighter: the edge with that letter must be."""
+    monkeypatch.setenv("VOLTA3D_CONVENTION", convention)
+    for number, (axis, letter, bright) in enumerate(
+        [(0, "R", slice(10, None)), (0, "L", slice(10)), (1, "A", slice(12, None)),
+         (1, "P", slice(12)), (2, "S", slice(8, None)), (2, "I", slice(8))]
+    ):  # fmt: skip
+        volume = np.full(SHAPE, 0.3, np.float32)
+        np.moveaxis(volume, axis, 0)[bright] = 0.9
+        volume[0, 0, 0], volume[-1, -1, -1] = 0, 1
+        path = tmp_path / f"{number}.html"
+        write_viewer(path, "Scan", [Picture("Scan", volume)], [])
+        browser.open(path, width=960)
+        assert until(lambda: browser.run("return document.body.dataset.ready"))
+        planes = browser.run(
+            """const c = document.getElementById('planes'), pen = c.getContext('2d'), written = [];
+               pen.fillText = (text, x, y) => written.push([text, x, y]);
+               document.getElementById('X').dispatchEvent(new Event('input', { bubbles: true }));
+               return new Promise((done) => setTimeout(() => done([[20, 24, 16], written,
+                 (() => { const [X, Y, Z] = [20, 24, 16], s = c.width / (Y + 2 * X), found = [];
+                   let left = 0;
+                   for (const [w, h] of [[Y, Z], [X, Z], [X, Y]]) {
+                     const top = (c.height - h * s) / 2, at = (x, y) => pen.getImageData(
+                       left + x * w * s, top + y * h * s, 1, 1).data[0];
+                     found.push({ box: [left, top, w * s, h * s], left: at(.15, .3),
+                       right: at(.85, .3), top: at(.3, .15), bottom: at(.3, .85) });
+                     left += w * s;
+                   }
+                   return found; })()]), 300));"""
+        )
+        _, written, found = planes
+        seen = 0
+        for plane in found:
+            x0, y0, width, height = plane["box"]
+            letters = {}
+            for text, x, y in written[-12:]:
+                across, down = (x - x0) / width - 0.5, (y - y0) / height - 0.5
+                if max(abs(across), abs(down)) <= 0.5:
+                    side = ("right" if across > 0 else "left") if abs(across) > abs(down) else ""
+                    letters[text] = side or ("bottom" if down > 0 else "top")
+            assert len(letters) == 4
+            if letter in letters:
+                other = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
+                side = letters[letter]
+                assert plane[side] > plane[other[side]] + 60, (letter, plane, letters)
+                seen += 1
+        assert seen == 2
 
 
 @pytest.mark.parametrize("width", [390, 820, 1440])

@@ -15,8 +15,9 @@ from PIL import Image
 from volta3d.cohort.contract import Contract
 from volta3d.cohort.participants import QUARANTINE_COLUMNS, complete
 from volta3d.config import PrepareConfig
+from volta3d.phantom import generate
 from volta3d.prepare import prepare
-from volta3d.prepare.qc import PALETTE, mosaic, outline
+from volta3d.prepare.qc import PALETTE, drawn_under, mosaic, outline
 from volta3d.prepare.qcpage import FACES, page
 from volta3d.prepare.rows import FINDING_COLUMNS
 
@@ -92,19 +93,9 @@ def test_the_page_of_a_prepared_cohort(tmp_path: Path, bids: Callable[..., Path]
     text = (qc / "index.html").read_text(encoding="utf-8")
     assert f'src="{picture.name}"' in text and "truncated" in text
     with Image.open(picture) as shown:
-        assert shown.size == (3 * 16, 2 * 16)
+        assert shown.size == (3 * 256, 2 * 256)
     found = pd.read_csv(qc / "findings.tsv", sep="\t", keep_default_na=False)
     assert list(found.columns) == list(FINDING_COLUMNS)
-
-
-def test_a_mosaic_shows_the_patient_s_right_on_the_right() -> None:
-    volume = np.zeros((8, 8, 8), np.float32)
-    volume[6], volume[:, 7], volume[:, :, 7] = 1, 0.5, 0.25
-    picture = mosaic(volume, None, Contract(size=8))
-    assert picture.shape == (8, 24, 3)
-    sagittal, coronal, axial = np.split(picture[..., 0], 3, axis=1)
-    assert (coronal[1:, 6] == 255).all() and (axial[1:, 6] == 255).all()
-    assert (sagittal[1:, 7] == 128).all() and (sagittal[0, :7] == 64).all()  # front, top
 
 
 def test_outlines_are_where_labels_meet() -> None:
@@ -117,4 +108,40 @@ def test_outlines_are_where_labels_meet() -> None:
     volume, label = np.zeros((8, 8, 8), np.float32), np.zeros((8, 8, 8), np.uint16)
     label[2:6, 2:6, 2:6] = 47
     picture = mosaic(volume, label, Contract(size=8))
-    assert (picture[:8] == 0).all() and (PALETTE[47 % 20] == picture[8:]).all(axis=-1).sum() == 36
+    grey, outlined = np.split(picture, 2)
+    coloured = (PALETTE[47 % 20] == outlined).all(axis=-1)
+    assert coloured.sum() == 3 * 4 * (4 * 32 - 1)  # one pixel thick, each voxel 32 pixels
+    assert (grey[coloured] == 0).all()
+
+
+def test_a_picture_of_the_other_convention_is_drawn_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cohort that grows after the setting changed holds pictures of one convention only."""
+    generate(tmp_path / "raw", subjects=2, spacing=8.0)
+    config = PrepareConfig(size=16, spacing=8.0)
+    prepare([tmp_path / "raw"], tmp_path / "cohort", config=config)
+    pictures = sorted((tmp_path / "cohort" / "qc").glob("*.png"))
+    before = [np.asarray(Image.open(p)) for p in pictures]
+    assert {drawn_under(p) for p in pictures} == {"radiological"}
+    monkeypatch.setenv("VOLTA3D_CONVENTION", "neurological")
+    generate(tmp_path / "raw", subjects=3, spacing=8.0)
+    prepare([tmp_path / "raw"], tmp_path / "cohort", config=config)
+    pictures = sorted((tmp_path / "cohort" / "qc").glob("*.png"))
+    assert [drawn_under(p) for p in pictures] == 3 * ["neurological"]
+    after = np.asarray(Image.open(pictures[0]))
+    panel, middle = slice(256, 512), slice(30, 226)  # coronal, without its letters
+    turned = after[middle, panel][:, ::-1][:, middle]
+    assert np.array_equal(before[0][middle, panel][:, middle], turned)
+    page = (tmp_path / "cohort" / "qc" / "index.html").read_text(encoding="utf-8")
+    assert "Neurological convention" in page
+
+
+def test_it_looks_like_the_report() -> None:
+    """The same colours, light and dark, as the report's own."""
+    root = Path(__file__).resolve().parents[2] / "src" / "volta3d"
+    ours = (root / "prepare" / "templates" / "qc.html").read_text(encoding="utf-8")
+    style = (root / "report" / "templates" / "style.css").read_text(encoding="utf-8")
+    for line in re.findall(r"--\w+: #\w{6};", ours):
+        assert line in style
+    assert len(re.findall(r"--paper: (#\w{6})", ours)) == 2

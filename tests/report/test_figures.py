@@ -13,23 +13,9 @@ from volta3d.report.figures_embedding import project
 from volta3d.report.figures_tokens import components
 from volta3d.report.figures_volumes import spread
 from volta3d.report.methods import methods
-from volta3d.report.planes import cut
 from volta3d.report.references import REFERENCES, Cited, number_citations
 from volta3d.report.runfolder import read_run
 from volta3d.report.style import number
-
-
-def test_planes_are_radiological() -> None:
-    """One bright voxel at the patient's right, front and top of a RAS volume."""
-    volume = np.zeros((5, 5, 5))
-    volume[4, 2, 4] = 1
-    assert cut(volume, "coronal")[0, 0] == 1  # top left: right of the patient, up
-    volume = np.zeros((5, 5, 5))
-    volume[4, 4, 2] = 1
-    assert cut(volume, "axial")[0, 0] == 1  # top left: right of the patient, front up
-    volume = np.zeros((5, 5, 5))
-    volume[2, 4, 4] = 1
-    assert cut(volume, "sagittal")[0, 0] == 1  # top left: front, up
 
 
 def test_the_map_keeps_distances_of_flat_features() -> None:

@@ -21,13 +21,18 @@ from volta3d.cohort.arrays import (
     VOLUMES,
     chunk_path,
     create_cubes,
+    decode,
+    open_array,
+    read_cube,
     write_affines,
 )
 from volta3d.cohort.contract import Contract
 from volta3d.cohort.participants import write_table
 from volta3d.cohort.store import CONTRACT, Cohort, seal, write_tables
 from volta3d.files import atomic_folder, read_json, write_json, write_text
+from volta3d.planes import convention
 from volta3d.prepare.prepared_scan import FACTS, PICTURE
+from volta3d.prepare.qc import drawn_under, mosaic, write_png
 from volta3d.prepare.qcpage import page
 
 KEYS = "preparation.json"
@@ -62,8 +67,7 @@ def assemble(folder: Path, pieces: Sequence[Path], contract: Contract, tables: T
     with atomic_folder(folder) as building:
         _arrays(building, pieces, contract)
         write_tables(building, tables.participants, tables.quarantine)
-        for piece, scan_id in zip(pieces, tables.participants["scan_id"], strict=True):
-            _link(piece / PICTURE, building / QC / f"{scan_id}.png")
+        _pictures(building, pieces, contract, tables.participants["scan_id"].tolist())
         write_table(building / QC / FINDINGS, tables.findings)
         text = page(contract, tables.participants, tables.quarantine, tables.findings)
         write_text(building / QC / "index.html", text)
@@ -84,6 +88,26 @@ def _arrays(folder: Path, pieces: Sequence[Path], contract: Contract) -> None:
             else:
                 labels[index] = empty
     write_affines(folder / AFFINES, np.array([f["affine"] for f in facts], np.float64))
+
+
+def _pictures(
+    folder: Path, pieces: Sequence[Path], contract: Contract, scan_ids: Sequence[str]
+) -> None:
+    """Each piece's picture; drawn again where another left-right convention was in force."""
+    shape = (len(pieces), *(contract.size,) * 3)
+    for index, (piece, scan_id) in enumerate(zip(pieces, scan_ids, strict=True)):
+        target = folder / QC / f"{scan_id}.png"
+        if drawn_under(piece / PICTURE) == convention():
+            _link(piece / PICTURE, target)
+            continue
+        stored = open_array(folder / VOLUMES, shape, contract.storage)
+        label = None
+        if read_facts(piece)["has_label"]:
+            labels = open_array(folder / LABELS, shape, "uint16")
+            label = read_cube(labels, index, folder / LABELS)
+        volume = decode(read_cube(stored, index, folder / VOLUMES), contract)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_png(target, mosaic(volume, label, contract))
 
 
 def publish(built: Path, out: Path, contract: Contract, participants: pd.DataFrame) -> None:

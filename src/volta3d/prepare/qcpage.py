@@ -10,6 +10,7 @@ import jinja2
 import pandas as pd
 
 from volta3d.cohort.contract import Contract
+from volta3d.planes import sentence
 
 LEVELS = ("error", "warning", "info")  # worst first
 FACES = {
@@ -55,6 +56,7 @@ def page(
     return _template().render(
         contract=contract,
         how=_how(contract),
+        sides=sentence(),
         faces=FACES[contract.skull_strip],
         scans=scans,
         suspicious=sum(scan["level"] == "warning" for scan in scans),

@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from volta3d.planes import PLANES, cut
 from volta3d.report.evidence import Absent
 from volta3d.report.figures_volumes import read_tensors
-from volta3d.report.mosaic import Mosaic
-from volta3d.report.planes import PLANES, cut, window
+from volta3d.report.mosaic import Mosaic, window
 from volta3d.report.style import number, picture
 
 EPSILON = 1e-5  # of torch's LayerNorm
@@ -107,7 +107,7 @@ def draw_looks(path: Path, looks: Looks, scan: int) -> tuple[int, int]:
     low, high = window(volume)
     heat = looks.shares[scan]
     size = volume.shape[0] // heat.shape[0]
-    top = float(max(looks.shares.max(), 1.0))
+    top = float(max(heat.max(), 1.0))  # of this scan: in a shared scale most would be black
     for axis in range(3):
         heat = np.repeat(heat, size, axis)
 

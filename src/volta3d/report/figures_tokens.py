@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from volta3d.planes import PLANES, cut
 from volta3d.report.evidence import Absent
 from volta3d.report.figures_volumes import read_tensors
-from volta3d.report.mosaic import Mosaic
-from volta3d.report.planes import PLANES, cut, window
+from volta3d.report.mosaic import Mosaic, window
 from volta3d.report.style import picture
 
 FOREGROUND = 0.15  # of the grey window, in the mean of a patch

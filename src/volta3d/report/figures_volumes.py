@@ -13,9 +13,9 @@ from matplotlib.ticker import FuncFormatter
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from volta3d.planes import PLANES, Plane, cut
 from volta3d.report.evidence import Absent
-from volta3d.report.mosaic import Mosaic
-from volta3d.report.planes import PLANES, Plane, cut, window
+from volta3d.report.mosaic import Mosaic, window
 from volta3d.report.style import number, picture
 
 Item = TypeVar("Item")
@@ -78,7 +78,7 @@ def draw_reconstruction(
         path: the PNG to write.
         volumes: what was rebuilt.
         scan: which of them.
-        sides: whether left and right are known, see ``planes.mark``.
+        sides: whether left and right are known, see ``Mosaic.mark``.
     """
     given = volumes.input[scan]
     low, high = window(given)

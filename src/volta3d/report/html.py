@@ -35,12 +35,11 @@ def render(content: dict[str, Any]) -> str:
     return _apart(page)
 
 
-def render_viewer(content: dict[str, Any], engine: str) -> str:
+def render_viewer(content: dict[str, Any]) -> str:
     """The page of one scan.
 
     Args:
         content: what ``templates/viewer.html`` names.
-        engine: the script that draws slices.
 
     Its content security policy lets it load nothing at all, not even from beside it.
     """
@@ -51,9 +50,8 @@ def render_viewer(content: dict[str, Any], engine: str) -> str:
         .render(
             **{**content, "parameters": Markup(content["parameters"])},  # noqa: S704 - numbers
             style=_ours("style.css") + _ours("viewer.css"),
-            engine=Markup(engine),  # noqa: S704 - a library's file
             script=_ours("viewer.js"),
-            policy=_policy([engine, script], "img-src data:"),
+            policy=_policy([script], "img-src data:"),
         )
     )
 

@@ -31,10 +31,7 @@ FIGURES = {
     "outlines": ("Outlines", "Best, median and worst case by mean Dice of all arms."),
     "surfaces": ("Surfaces", "The reference, then each arm by its distance to it."),
 }
-NOTE = (
-    "On the prepared grid. Click or drag in a slice, or move the sliders. Sagittal: the front is "
-    "on the right."
-)
+NOTE = "On the prepared grid. Click or drag in a slice, or move the sliders."
 Shown = tuple[list[Exhibit], Viewer | None, list[str]]
 
 

@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from volta3d.report.planes import SIDES, Plane
+from volta3d.planes import Plane, edges
 
 GAP = 0.02  # between pictures, in their width and height
 PAD = 4 / 72  # below a title, in inches
+LETTER = "#ffd866"
 Box = tuple[float, float, float, float]
 
 
@@ -72,9 +73,9 @@ class Mosaic:
         plane: Plane,
         *,
         sides: bool = True,
-        size: float = 9.0,
+        size: float = 7.0,
     ) -> None:
-        """Write R and L, or A and P, at a picture's edges.
+        """Write R, L, A, P, S and I at a picture's edges.
 
         Args:
             row, column: its place.
@@ -83,14 +84,16 @@ class Mosaic:
             sides: False for views that an augmentation may have mirrored: then R and L are unknown.
             size: of the letters, in points.
         """
-        if plane != "sagittal" and not sides:
-            return
         x0, x1, y0, y1 = self._box(row, column, image.shape[1] / image.shape[0])
-        style: dict[str, Any] = {"fontsize": size, "color": "#ffd866", "va": "center"}
-        left, right = SIDES[plane]
-        inset, middle = 0.025 * (x1 - x0), (y0 + y1) / 2
-        self.axes.text(x0 + inset, middle, left, ha="left", **style)
-        self.axes.text(x1 - inset, middle, right, ha="right", **style)
+        letters = edges(plane)
+        middle = (x0 + x1) / 2, (y0 + y1) / 2
+        inset = 0.02 * (x1 - x0)
+        look: dict[str, Any] = {"fontsize": size, "color": LETTER}
+        if sides or plane == "sagittal":
+            self.axes.text(x0 + inset, middle[1], letters.left, ha="left", va="center", **look)
+            self.axes.text(x1 - inset, middle[1], letters.right, ha="right", va="center", **look)
+        self.axes.text(middle[0], y1 - inset, letters.top, ha="center", va="top", **look)
+        self.axes.text(middle[0], y0 + inset, letters.bottom, ha="center", va="bottom", **look)
 
     def _box(self, row: int, column: int, shape: float | None) -> Box:
         """Left, right, bottom and top of a place, or of what a picture fills of it."""
@@ -100,3 +103,9 @@ class Mosaic:
         if shape is not None:
             width, height = min(width, height * shape), min(height, width / shape)
         return x - width / 2, x + width / 2, y - height / 2, y + height / 2
+
+
+def window(volume: np.ndarray) -> tuple[float, float]:
+    """The grey window of a volume: from its background to near its brightest, never empty."""
+    low, high = np.percentile(volume, (0.5, 99.7))
+    return float(low), float(high if high > low else low + 1.0)

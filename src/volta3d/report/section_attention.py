@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from volta3d.planes import sentence
 from volta3d.report.blocks import Exhibit, Section
 from volta3d.report.evidence import Absent
 from volta3d.report.figures_attention import draw_looks, read_looks
@@ -12,8 +13,9 @@ from volta3d.report.style import number
 
 LEAD = (
     "The attention of the summariser's learned token over the patches, averaged over its heads; 1 "
-    "is the share of a token that looks everywhere alike. It says where the summary is taken from, "
-    "not why: what a patch token holds comes from the whole scan."
+    "is the share of a token that looks everywhere alike. Each scan has a colour scale of its own; "
+    "black: hardly looked at. It says where the summary is taken from, not why: what a patch token "
+    "holds comes from the whole scan."
 )
 
 
@@ -40,4 +42,4 @@ def attention_section(run: Run, prefix: str, images: Path, *, scans: int) -> Sec
                 f"attention of the summariser. {spread}",
             )
         )
-    return Section(section_id, title, lead=LEAD, pictures=pictures)
+    return Section(section_id, title, lead=f"{LEAD} {sentence()}", pictures=pictures)

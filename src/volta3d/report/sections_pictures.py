@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from volta3d.planes import MIRRORED, sentence
 from volta3d.report.blocks import Exhibit, Section
 from volta3d.report.evidence import Absent
 from volta3d.report.figures_tokens import draw_tokens, read_patch_tokens
@@ -18,10 +19,6 @@ from volta3d.report.figures_volumes import (
 from volta3d.report.runfolder import Run
 from volta3d.report.style import number
 from volta3d.report.viewer_of_run import reconstruction_viewer
-
-RADIOLOGICAL = (
-    "Radiological convention: the patient's right (R) is on the left; A is front, P is back."
-)
 
 
 def reconstructions(run: Run, prefix: str, images: Path, *, scans: int) -> Section:
@@ -73,18 +70,12 @@ def reconstructions(run: Run, prefix: str, images: Path, *, scans: int) -> Secti
                 f"rebuilt, and absolute error in masked voxels; masked mean squared error {error}.",
             )
         )
-    side_words = (
-        RADIOLOGICAL
-        if sides
-        else "Planes are cut in radiological convention, but these are augmented views that may be "
-        "mirrored, so left and right are not marked. A is front, P is back."
-    )
     return Section(
         section_id,
         title,
         lead="Planes through the middle: sagittal, coronal, axial. Grey values as prepared, the "
         "error in the same unit. The loss counts masked voxels only; between them the decoder is "
-        "free to do anything. " + side_words,
+        "free to do anything. " + (sentence() if sides else MIRRORED),
         sentences=sentences,
         pictures=pictures,
         viewer=reconstruction_viewer(images.parent, prefix, last, scans=scans, sides=sides),
@@ -118,6 +109,6 @@ def tokens(run: Run, prefix: str, images: Path, *, scans: int) -> Section:
         lead="The teacher's patch tokens on three principal components, shown as red, green and "
         f"blue ({shares} % of the variance between tokens of the head), the same for all scans. "
         "Like colours are like features. Colours that follow tissue and repeat left and right "
-        "speak for anatomy; a smooth gradient across the head is position alone. " + RADIOLOGICAL,
+        "speak for anatomy; a smooth gradient across the head is position alone. " + sentence(),
         pictures=pictures,
     )

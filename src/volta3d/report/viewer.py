@@ -1,8 +1,7 @@
 """A scan to move through: one page of its own, with every picture of the scan inside it.
 
-The slices are moved by brainsprite, the engine of nilearn's viewer (MIT); the page around it is
-ours, so that it works by keyboard and on a phone, follows light and dark, and asks nothing of any
-network. A front page shows it in a frame that loads when it is unfolded.
+The page works by keyboard and on a phone, follows light and dark, and asks nothing of any network.
+A front page shows it in a frame that loads when it is unfolded.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
 import matplotlib
@@ -20,8 +18,9 @@ import numpy as np
 from PIL import Image
 
 from volta3d.files import write_text
+from volta3d.planes import MIRRORED, PLANES, convention, edges, sentence
 from volta3d.report.html import render_viewer
-from volta3d.report.planes import window
+from volta3d.report.mosaic import LETTER, window
 
 MOST_VOXELS = 128  # along an edge; larger volumes are thinned for the page
 HEAT = "inferno"
@@ -72,7 +71,7 @@ def write_viewer(
         pictures: the first is shown first; all on one grid [X, Y, Z], RAS+.
         overlays: the first is shown first.
         note: how to read it.
-        sides: whether left and right are known (see ``planes.mark``).
+        sides: whether left and right are known (see ``Mosaic.mark``).
         home: the address of the front page, relative to the file.
 
     Raises:
@@ -88,7 +87,7 @@ def write_viewer(
     shape = pictures[0].volume[thin].shape
     content = {
         "title": title,
-        "note": note,
+        "note": f"{note} {sentence() if sides else MIRRORED}".strip(),
         "home": home,
         "pictures": [(p.name, _address(_grey(p.volume[thin], low, high))) for p in pictures],
         "overlays": [(o.name, _address(_colours(o.volume[thin], o)), _legend(o)) for o in overlays],
@@ -97,34 +96,28 @@ def write_viewer(
         "shape": dict(zip("XYZ", shape, strict=True)),
         "step": step,
     }
-    write_text(path, render_viewer(content, _engine()))
-
-
-def _engine() -> str:
-    """The script of brainsprite, as nilearn carries it."""
-    file = resources.files("nilearn._assets") / "js" / "brainsprite.min.js"
-    return file.read_text(encoding="utf-8")
+    write_text(path, render_viewer(content))
 
 
 def _parameters(shape: tuple[int, ...], *, sides: bool) -> dict[str, object]:
-    """What brainsprite is started with."""
-    slices = dict(zip("XYZ", shape, strict=True))
+    """What ``templates/viewer.js`` is started with."""
     return {
-        "canvas": "planes",
-        "sprite": "picture",
-        "nbSlice": slices,
-        "overlay": {"sprite": "overlay", "nbSlice": slices, "opacity": 0.6},
-        "colorBackground": "#000000",
-        "colorFont": "#ffd866",
-        "colorCrosshair": "#ffd866",
-        "crosshair": False,  # a voxel wide; the page draws a thin one
-        "flagCoordinates": False,
-        "flagValue": False,
-        "nanValue": True,  # the page reads the label under the cross itself
-        "sizeFont": 0.06,
-        "radiological": True,
-        "showLR": sides,
+        "slices": dict(zip("XYZ", shape, strict=True)),
+        "radiological": convention() == "radiological",
+        "colour": LETTER,
+        "edges": _letters(sides),
     }
+
+
+def _letters(sides: bool) -> list[list[str]]:
+    """Left, right, top and bottom of each plane; empty where an augmentation may have mirrored."""
+    shown = [(plane, edges(plane)) for plane in PLANES]
+    return [
+        [e.left, e.right, e.top, e.bottom]
+        if sides or plane == "sagittal"
+        else ["", "", e.top, e.bottom]
+        for plane, e in shown
+    ]
 
 
 def _start(

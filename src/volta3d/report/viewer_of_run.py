@@ -14,8 +14,8 @@ from volta3d.report.viewer import Overlay, Picture, write_viewer
 FOLDER = "viewer"
 MASKED = (86, 180, 233)
 NOTE = (
-    "Click or drag in a slice, or move the sliders. Sagittal: the front is on the right. Grey "
-    "values as prepared, the same window for every picture. The loss counts masked voxels only."
+    "Click or drag in a slice, or move the sliders. Grey values as prepared, the same window for "
+    "every picture. The loss counts masked voxels only."
 )
 
 
@@ -29,7 +29,7 @@ def reconstruction_viewer(
         prefix: of file names.
         record: input, corrupted, rebuilt and mask.
         scans: how many at most.
-        sides: whether left and right are known, see ``planes.mark``.
+        sides: whether left and right are known, see ``Mosaic.mark``.
     """
     pages = []
     for scan in range(min(len(record.input), scans)):

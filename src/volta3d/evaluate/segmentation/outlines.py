@@ -30,13 +30,12 @@ from volta3d.evaluate.segmentation.score import REFERENCE, read_config
 from volta3d.evaluate.segmentation.summary import CASES, ranked_cases, read_cases
 from volta3d.evaluate.segmentation.surface_render import picture
 from volta3d.files import atomic_file
+from volta3d.planes import PLANES, Plane, cut, edges
 from volta3d.prepare.tables import read_table
 
 TRUTH = "#f5f5f5"
 COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#f0e442")
 MARGIN_MM = 12.0  # around the structures
-PLANES = ("sagittal", "coronal", "axial")
-SIDES = ("AP", "RL", "RL")  # on the left and on the right of each plane
 DPI = 150
 
 
@@ -117,18 +116,16 @@ def slices_figure(drawn: Mapping[str, Drawn], synthetic: bool = False) -> Figure
     axes = figure.subplots(len(drawn), 3, squeeze=False)
     arms = list(next(iter(drawn.values())).arms)
     for row, (title, case) in zip(axes, drawn.items(), strict=True):
-        for plane, axis in enumerate(row):
-            at = _fullest(case.truth, plane)
-            axis.imshow(_cut(case.grey, plane, at), cmap="gray", origin="lower", vmin=0, vmax=1)
-            _contour(axis, _cut(case.truth, plane, at), TRUTH, 2.2)
+        for plane, axis in zip(PLANES, row, strict=True):
+            at = _fullest(case.truth, PLANES.index(plane))
+            axis.imshow(cut(case.grey, plane, at), cmap="gray", vmin=0, vmax=1)
+            _contour(axis, cut(case.truth, plane, at), TRUTH, 2.2)
             for arm, colour in zip(arms, _colours(arms), strict=True):
-                _contour(axis, _cut(case.arms[arm], plane, at), colour, 1.1)
+                _contour(axis, cut(case.arms[arm], plane, at), colour, 1.1)
             axis.set_axis_off()
-            axis.invert_xaxis()  # radiological: the patient's right, or the front, on the left
-            for x, letter in zip((0.01, 0.97), SIDES[plane], strict=True):
-                axis.text(x, 0.5, letter, color="#ffd866", fontsize=8, transform=axis.transAxes)
+            _letters(axis, plane)
             if title == next(iter(drawn)):
-                axis.set_title(PLANES[plane], color="white", fontsize=9)
+                axis.set_title(plane, color="white", fontsize=9)
         dice = ", ".join(f"{arm} {case.dice[arm]:.3f}" for arm in arms)
         row[0].text(
             0.02, 0.98, f"{title}: {case.name}\nDice {dice}", color="white", fontsize=7,
@@ -258,10 +255,18 @@ def _fullest(mask: np.ndarray, plane: int) -> int:
     return int(np.count_nonzero(mask, axis=others).argmax())
 
 
-def _cut(volume: np.ndarray, plane: int, at: int) -> np.ndarray:
-    """A slice for ``imshow`` with the origin below: up is up, right is right."""
-    flat: np.ndarray = np.take(volume, at, axis=plane).T
-    return flat
+def _letters(axis, plane: Plane) -> None:  # type: ignore[no-untyped-def]
+    shown = edges(plane)
+    for x, y, letter in (
+        (0.02, 0.5, shown.left),
+        (0.98, 0.5, shown.right),
+        (0.5, 0.96, shown.top),
+        (0.5, 0.04, shown.bottom),
+    ):
+        axis.text(
+            x, y, letter, color="#ffd866", fontsize=8, ha="center", va="center",
+            transform=axis.transAxes,
+        )  # fmt: skip
 
 
 def _contour(axis, classes: np.ndarray, colour: str, width: float) -> None:  # type: ignore[no-untyped-def]
