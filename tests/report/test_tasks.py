@@ -50,7 +50,11 @@ def test_a_pretraining_run_is_no_task(made: dict[str, Path]) -> None:
 
 
 def test_the_answer_stands_first(page: str) -> None:
-    assert page.index('class="findings"') < page.index('id="failures"') < page.index("<svg")
+    assert (
+        page.index('class="answer') < page.index('class="findings"') < page.index('id="failures"')
+    )
+    heading = re.sub(r"<[^>]+>", "", page.split("<h1>")[1].split("</h1>")[0])
+    assert heading == "Does pretraining help? Synthetic brains, 60 people"
     text = text_of(page)
     assert "volta against scratch" in text and "volta against unet" in text
     assert "synthetic" in page.split("<header")[0].lower()

@@ -25,6 +25,7 @@ from volta3d.report.verdict import POOLINGS, Comparison, State
 ALPHA = 0.05
 LESS = {"MAE", "hd95_mm", "Brier", "ECE"}  # metrics of which less is better
 NOBODY = "no clear difference"
+CONFOUND = "a confound: less is better"
 UNTOLD = "cannot be compared"  # no case has the measure for both, as where a structure is missed
 
 
@@ -164,14 +165,16 @@ def _of_probe(comparison: Comparison) -> list[Finding]:
     lines = []
     for answer in comparison.answers:
         trained = answer.trained
-        state: State = answer.untrained or "unclear"
+        state: State = "unclear" if trained.confound else answer.untrained or "unclear"
         name = POOLINGS.get(trained.pooling, trained.features)
         known = answer.untrained is not None and not math.isnan(trained.gain)
         lines.append(
             Finding(
                 question=f"{trained.column}, {number(trained.n)} scans",
                 compared=f"trained against untrained encoder, {name}, {trained.probe_name}",
-                better={"good": "trained", "bad": "untrained"}.get(state, NOBODY),
+                better=CONFOUND
+                if trained.confound
+                else {"good": "trained", "bad": "untrained"}.get(state, NOBODY),
                 by=f"{gain_text(trained)} {trained.metric_name}" if known else UNKNOWN,
                 sure=_sure(trained, known),
                 volume=interval_text(volume) if volume else "not measured",

@@ -51,7 +51,10 @@ class Viewer:
 
 @dataclass(frozen=True)
 class Section:
-    """One heading of the page; ``sentences`` say plainly what could not be shown."""
+    """One heading of the page; ``sentences`` say plainly what could not be shown.
+
+    A ``folded`` one shows its heading alone until the reader opens it.
+    """
 
     id: str
     title: str
@@ -63,6 +66,7 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     paragraphs: list[Paragraph] = field(default_factory=list)
     references: list[str] = field(default_factory=list)
+    folded: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ LOWER_IS_BETTER = {"mae", "mse", "rmse", "error"}
 CHANCE = {"auroc": 0.5, "auc": 0.5, "r": 0.0, "pearson r": 0.0, "spearman r": 0.0, "r2": 0.0}
 METRIC_NAMES = {"auroc": "AUROC", "auc": "AUROC", "r2": "R²", "r": "correlation r", "mae": "MAE"}
 UNITS = {"age": "years"}  # of columns whose unit is known
+# What a scan was made with, not who was scanned: features that know it better are worse.
+CONFOUNDS = {"site", "scanner", "dataset", "manufacturer", "model", "field_strength", "session"}
 PROBE_NAMES = {"linear": "linear probe", "knn": "nearest neighbours"}
 # One metric per column stands in the headline; fixed beforehand, never the best looking one.
 METRIC_ORDER = ("auroc", "auc", "r", "pearson r", "spearman r", "r2", "balanced accuracy", "mae")
@@ -92,6 +94,11 @@ class Probe:
         unit = UNITS.get(self.column, "") if self._metric in {"mae", "rmse"} else ""
         words = [self.metric_name, unit, "less is better" if self.lower_is_better else ""]
         return ", ".join(word for word in words if word)
+
+    @property
+    def confound(self) -> bool:
+        """Whether the column is one that features should not know."""
+        return self.column.lower() in CONFOUNDS
 
     @property
     def _metric(self) -> str:

@@ -11,7 +11,7 @@ from volta3d.errors import UsageError, VoltaError
 from volta3d.files import atomic_folder
 from volta3d.report import sections_shared as shared
 from volta3d.report.answers import alone, answers
-from volta3d.report.blocks import Exhibit, Group, Section
+from volta3d.report.blocks import Group, Section
 from volta3d.report.evidence import (
     Absent,
     CohortFacts,
@@ -20,14 +20,14 @@ from volta3d.report.evidence import (
     read_embeddings,
     read_probes,
 )
-from volta3d.report.figures_probes import forest
+from volta3d.report.headline import headlines, title
 from volta3d.report.html import render
 from volta3d.report.runfolder import Run, read_run
 from volta3d.report.sections_run import run_group
 from volta3d.report.sections_tasks import own_cohort, task_group
 from volta3d.report.style import number
 from volta3d.report.task_run import TaskRun, read_task
-from volta3d.report.verdict import Comparison, comparisons, health, probe_lead
+from volta3d.report.verdict import comparisons, health, probe_lead
 
 PAGE = "index.html"
 GENERATOR = "volta3d report"
@@ -126,7 +126,7 @@ def _shared(
     probes: Path | None,
 ) -> tuple[Group, Group]:
     before: list[Section | None] = [
-        shared.failures(runs, facts, tasks),
+        shared.failures(runs, facts, tasks, scores),
         shared.comparison(runs),
     ]
     after: list[Section | None] = [
@@ -148,30 +148,23 @@ def _content(
 ) -> dict[str, Any]:
     found = [] if isinstance(scores, Absent) else comparisons(scores)
     several = len(runs) + len(tasks) > 1
-    lead = [scores.sentence] if isinstance(scores, Absent) else probe_lead(found)
+    synthetic = _synthetic(runs, tasks, facts)
+    unprobed = [scores.sentence] if isinstance(scores, Absent) else probe_lead(found)
     return {
-        "title": " · ".join([*(task.name for task in tasks), *(run.name for run in runs)]),
+        "title": title(runs, tasks, found, facts, synthetic=synthetic),
         "generator": f"{GENERATOR} {__version__}",
         "status": [
             *(_task_status(task) for task in tasks),
-            *(_status(run, named=several) for run in runs),
+            *(_status(run) for run in runs),
         ],
-        "synthetic": _synthetic(runs, tasks, facts),
+        "synthetic": synthetic,
+        "headlines": headlines(tasks, found),
         "findings": answers(tasks, found),
         "alone": alone(tasks),
         "health": health(runs[0]) if runs else None,
         "health_of": runs[0].name if runs and several else "",
-        "probe_lead": lead if runs or found else [],
-        "comparisons": [_headline_figure(comparison) for comparison in found],
+        "unprobed": unprobed if runs and not found else [],
     }
-
-
-def _headline_figure(comparison: Comparison) -> Exhibit:
-    return Exhibit(
-        comparison.rows[0].title,
-        " ".join(answer.sentence for answer in comparison.answers),
-        forest(comparison.rows),
-    )
 
 
 def _task_status(task: TaskRun) -> str:
@@ -184,12 +177,12 @@ def _task_status(task: TaskRun) -> str:
     return " · ".join(parts)
 
 
-def _status(run: Run, *, named: bool) -> str:
+def _status(run: Run) -> str:
     planned = run.planned_steps
     of = f" of {number(planned)}" if planned else ""
     state = "finished" if run.finished else "still running, or stopped"
     parts = [
-        f"{run.name}: {state}" if named else state.capitalize(),
+        f"{run.name}: {state}",
         f"{number(run.last_step)}{of} optimiser steps",
     ]
     if run.config:

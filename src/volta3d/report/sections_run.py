@@ -211,6 +211,7 @@ def _losses(run: Run, prefix: str) -> Section:
     return Section(
         f"{prefix}losses",
         "Losses",
+        folded=True,
         lead="Unweighted unless said otherwise. Faint: every step; strong: running mean.",
         sentences=[] if shown else ["No step record has been written yet, so nothing is drawn."],
         charts=shown,
@@ -278,6 +279,7 @@ def _schedules(run: Run, prefix: str) -> Section:
     return Section(
         f"{prefix}schedules",
         "Schedules",
+        folded=True,
         sentences=[] if shown else ["No step record has been written yet, so nothing is drawn."],
         charts=shown,
     )

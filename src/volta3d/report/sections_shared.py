@@ -29,15 +29,21 @@ from volta3d.report.tables_probes import gain_table, probe_table
 from volta3d.report.tables_tasks import origin_table, refused_table
 from volta3d.report.task_run import TaskRun
 from volta3d.report.verdict import limits_of
+from volta3d.report.weak import weak_arms, weak_features
 
 
 def failures(
-    runs: Sequence[Run], cohort: CohortFacts | Absent, tasks: Sequence[TaskRun] = ()
+    runs: Sequence[Run],
+    cohort: CohortFacts | Absent,
+    tasks: Sequence[TaskRun],
+    scores: Sequence[Probe] | Absent,
 ) -> Section:
     """What went wrong, before what went well."""
     refused_maps = [refused_table(task) for task in tasks]
     tables = [table for table in refused_maps if table is not None]
     sentences = [f"{task.name}: {note}" for task in tasks for note in task.notes]
+    sentences += weak_arms(tasks)
+    sentences += [] if isinstance(scores, Absent) else weak_features(scores)
     several = len(runs) + len(tasks) > 1
     for run in runs:
         name = f"Run {run.name}: " if several else ""
@@ -128,10 +134,17 @@ def probes(rows: list[Probe] | Absent) -> Section:
     section_id, title = "probes", "Probes"
     if isinstance(rows, Absent):
         return Section(section_id, title, sentences=[rows.sentence])
-    groups: dict[tuple[str, str, str], list[Probe]] = {}
+    groups: dict[str, list[Probe]] = {}
     for row in rows:
-        groups.setdefault((row.column, row.probe, row.metric), []).append(row)
-    charts = [Exhibit(part[0].title, svg=forest(part)) for part in groups.values()]
+        groups.setdefault(row.column, []).append(row)
+    charts = [
+        Exhibit(
+            f"{column}: every probe",
+            "A confound: features that know it better are worse." if part[0].confound else "",
+            forest(part),
+        )
+        for column, part in groups.items()
+    ]
     return Section(
         section_id,
         title,
@@ -157,7 +170,9 @@ def configuration(runs: Sequence[Run]) -> Section:
         tables += found
         if not found:
             sentences.append(f"The configuration of {run.name} is not readable.")
-    return Section("configuration", "Configuration", sentences=sentences, tables=tables)
+    return Section(
+        "configuration", "Configuration", sentences=sentences, tables=tables, folded=True
+    )
 
 
 def methods_section(
@@ -227,4 +242,4 @@ def origins(
         if hashes:
             tables.append(hashes)
     tables += [origin_table(task) for task in tasks]
-    return Section("origins", "Environment", sentences=sentences, tables=tables)
+    return Section("origins", "Environment", sentences=sentences, tables=tables, folded=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from markupsafe import Markup
 
 from volta3d.errors import VoltaError
@@ -15,9 +16,15 @@ from volta3d.report.figures_calibration import calibration
 from volta3d.report.figures_cases import NAMES, cases
 from volta3d.report.figures_fitting import fitting
 from volta3d.report.figures_folds import folds
+from volta3d.report.figures_predictions import (
+    bland_altman,
+    confusion,
+    predicted_against_true,
+)
 from volta3d.report.figures_reduced import reduced
 from volta3d.report.figures_roc import roc
 from volta3d.report.labels_shown import outlines
+from volta3d.report.subgroups import subgroup_table
 from volta3d.report.tables import Table, config_table
 from volta3d.report.tables_tasks import (
     fraction_table,
@@ -55,6 +62,16 @@ def own_cohort(run: TaskRun, cohorts: Sequence[Path]) -> Path | None:
     return cohorts[0] if cohorts else None
 
 
+def people_of(cohort: Path | None) -> pd.DataFrame | None:
+    """The participants of a cohort; None without one that can be read."""
+    from volta3d.cohort.store import Cohort  # as above
+
+    try:
+        return Cohort.open(cohort).participants if cohort is not None else None
+    except VoltaError:
+        return None
+
+
 def task_group(run: TaskRun, index: int, folder: Path, cohort: Path | None) -> Group:
     """All sections of a downstream run.
 
@@ -68,7 +85,7 @@ def task_group(run: TaskRun, index: int, folder: Path, cohort: Path | None) -> G
     if run.kind == "segmentation":
         sections = [_segmented(run, prefix, folder, cohort)]
     else:
-        sections = [_told(run, prefix)]
+        sections = [_told(run, prefix, cohort)]
     return Group(f"task{index}", run.name, [*sections, _settings(run, prefix)])
 
 
@@ -116,7 +133,7 @@ def _exhibits(charts: Sequence[tuple[str, str, Markup | None]]) -> list[Exhibit]
     return [Exhibit(title, note, svg) for title, note, svg in charts if svg is not None]
 
 
-def _told(run: TaskRun, prefix: str) -> Section:
+def _told(run: TaskRun, prefix: str, cohort: Path | None) -> Section:
     metric = main_metric(run)
     charts = [
         (
@@ -132,6 +149,17 @@ def _told(run: TaskRun, prefix: str) -> Section:
             "Bands: 95 % intervals over participants; small dots: single seeds.",
             reduced(run, metric) if metric else None,
         ),
+        (
+            "Confusion matrix",
+            "Counts of test scans, first seed; shade: share of the row. Two classes are decided at "
+            "the threshold that each fold's inner validation part chose.",
+            confusion(run),
+        ),
+        (
+            f"Predicted against true {run.target}",
+            "Each dot a scan; on the dashed line the prediction is right.",
+            predicted_against_true(run),
+        ),
         ("ROC curves", "Over all test scans; in the legend the pooled AUROC.", roc(run)),
         (
             "Calibration",
@@ -145,6 +173,7 @@ def _told(run: TaskRun, prefix: str) -> Section:
         ),
     ]
     tables = [score_table(run), fraction_table(run), pair_table(run)] if run.metrics else []
+    tables.append(subgroup_table(run, people_of(cohort)))
     return Section(
         f"{prefix}scores",
         f"{run.target[:1].upper()}{run.target[1:]}: arms compared",
@@ -168,11 +197,20 @@ def _segmented(run: TaskRun, prefix: str, folder: Path, cohort: Path | None) -> 
         )
         for metric, title in NAMES.items()
     ]
+    charts.append(
+        (
+            "Bland-Altman of volumes",
+            "Difference to the reference against the mean of both; lines: bias, dashed: 95 % "
+            "limits of agreement.",
+            bland_altman(run),
+        )
+    )
     charts.append(("Training", "Mean over folds and seeds.", fitting(run)))
     tables: list[Table | None] = []
     if run.metrics:
         tables = [refused_table(run), segmentation_table(run), test_table(run)]
         tables.append(test_table(run, each=True))
+        tables.append(subgroup_table(run, people_of(cohort)))
     shown: Viewer | None = viewer
     return Section(
         f"{prefix}scores",
@@ -187,4 +225,4 @@ def _segmented(run: TaskRun, prefix: str, folder: Path, cohort: Path | None) -> 
 
 
 def _settings(run: TaskRun, prefix: str) -> Section:
-    return Section(f"{prefix}settings", "Settings", tables=[config_table(run.config)])
+    return Section(f"{prefix}settings", "Settings", tables=[config_table(run.config)], folded=True)

@@ -36,6 +36,12 @@ class Table:
     strong: frozenset[int] = frozenset()
     folded: bool = False
 
+    @property
+    def gaps(self) -> str:
+        """What an empty cell means, where there is one."""
+        empty = any(cell in ("", UNKNOWN) for row in self.rows for cell in row)
+        return f"{UNKNOWN}: not measured, or it does not apply." if empty else ""
+
 
 def alarm_table(run: Run) -> Table | None:
     """Alarms by name, those that rang longest first; None without any."""

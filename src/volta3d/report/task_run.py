@@ -34,6 +34,8 @@ class TaskRun:
         metrics: metrics.json; {} before ``evaluate``.
         scores: binary classification: one row a scan, arm and seed of the whole training part,
             with ``target`` (1 = positive) and ``score``; None otherwise.
+        predictions: one row a scan, arm and seed of the whole training part, as they were written;
+            None for a segmentation.
         cases: segmentation: one row a case, arm and structure; None otherwise.
         training: epoch records of each arm.
         notes: what could not be read, in sentences.
@@ -44,6 +46,7 @@ class TaskRun:
     config: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     scores: pd.DataFrame | None = None
+    predictions: pd.DataFrame | None = None
     cases: pd.DataFrame | None = None
     training: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -127,12 +130,14 @@ def read_task(path: Path) -> TaskRun | None:
             f"Do it with: volta3d evaluate {path.resolve().name}"
         )
     cases = _cases(path / CASES, notes) if kind == "segmentation" and metrics else None
+    told = _predictions(path / PREDICTIONS, notes) if kind != "segmentation" and metrics else None
     return TaskRun(
         path=path,
         kind=kind,
         config=config,
         metrics=metrics,
-        scores=_scores(path / PREDICTIONS, metrics, notes) if kind == "classification" else None,
+        scores=_scores(told, metrics) if kind == "classification" else None,
+        predictions=told,
         cases=cases,
         training=_training(path / "arms"),
         notes=notes,
@@ -154,18 +159,22 @@ def _json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) and content.get("kind") in KINDS else {}
 
 
-def _scores(path: Path, metrics: dict[str, Any], notes: list[str]) -> pd.DataFrame | None:
-    if not metrics or len(metrics.get("labels", [])) != 2:
-        return None
+def _predictions(path: Path, notes: list[str]) -> pd.DataFrame | None:
     try:
-        table, about = read_predictions(path)
+        table, _ = read_predictions(path)
     except VoltaError as error:
         notes.append(f"{path.name}: {error.what}.")
         return None
-    whole = table[table["fraction"] == table["fraction"].max()].copy()
-    whole["target"] = (whole["target"] == about["labels"][-1]).astype(int)
-    named: pd.DataFrame = whole.rename(columns={score_columns(about["labels"])[-1]: "score"})
-    return named
+    whole: pd.DataFrame = table[table["fraction"] == table["fraction"].max()].copy()
+    return whole
+
+
+def _scores(told: pd.DataFrame | None, metrics: dict[str, Any]) -> pd.DataFrame | None:
+    labels = [str(label) for label in metrics.get("labels", [])]
+    if told is None or len(labels) != 2:
+        return None
+    binary: pd.DataFrame = told.assign(target=(told["target"] == labels[-1]).astype(int))
+    return binary.rename(columns={score_columns(labels)[-1]: "score"})
 
 
 def _cases(path: Path, notes: list[str]) -> pd.DataFrame | None:

@@ -281,7 +281,12 @@ def _against(trained: Probe, other: Probe) -> State:
 
 
 def clearly_better(trained: Probe) -> bool:
-    """Whether the paired gain over the untrained encoder leaves out 0 on the right side."""
+    """Whether the paired gain over the untrained encoder leaves out 0 on the right side.
+
+    Never of a confound such as the site: knowing it better is no gain.
+    """
+    if trained.confound:
+        return False
     return trained.gain_high < 0 if trained.lower_is_better else trained.gain_low > 0
 
 
@@ -289,7 +294,9 @@ def probe_lead(found: Sequence[Comparison]) -> list[str]:
     """One sentence per pooling, over all columns."""
     if not found:
         return ["The trained features were not probed."]
-    answers = [answer for comparison in found for answer in comparison.answers]
+    answers = [a for comparison in found for a in comparison.answers if not a.trained.confound]
+    if not answers:
+        return ["Only confounds were probed, such as the site; they say nothing about people."]
     poolings = dict.fromkeys(answer.trained.pooling for answer in answers)
     return [_lead([a for a in answers if a.trained.pooling == pooling]) for pooling in poolings]
 

@@ -6,6 +6,14 @@ document.querySelectorAll("details.view").forEach((view) => {
     if (view.open && !frame.hasAttribute("src")) frame.src = frame.dataset.src;
   });
 });
+// A link to a folded section unfolds it.
+function unfold() {
+  const target = document.getElementById(location.hash.slice(1));
+  const fold = target?.querySelector(":scope > details.fold");
+  if (fold) fold.open = true;
+}
+addEventListener("hashchange", unfold);
+unfold();
 // Paper cannot unfold: open the other <details> for printing and close them again afterwards.
 let opened = [];
 addEventListener("beforeprint", () => {
