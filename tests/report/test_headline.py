@@ -156,3 +156,17 @@ def test_scores_by_site_sex_and_age_against_a_loop(fabricate: ModuleType, tmp_pa
     assert rows["site north"][1:3] == ("25", f"{auroc:.2f}")
     assert rows["sex F"][2] == "\N{EN DASH}"  # one class alone has no AUROC
     assert table.gaps and subgroup_table(task, None) is None
+
+
+def test_a_unetr_s_rival_is_the_unetr_from_scratch() -> None:
+    from volta3d.report.headline import _rival
+
+    sizes = {"kind": "unetr", "classes": 2}
+    arms = {
+        "volta": {"kind": "encoder", "encoder_sha256": "ab", "architecture": sizes},
+        "unet": {"kind": "unet", "encoder_sha256": "", "architecture": {"kind": "unet"}},
+        "scratch": {"kind": "scratch", "encoder_sha256": "", "architecture": sizes},
+    }
+    metrics = {"results": dict.fromkeys(arms, {})}
+    task = TaskRun(Path("x"), "segmentation", config={"arms": arms}, metrics=metrics)
+    assert _rival(task) == "scratch"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
@@ -87,9 +88,15 @@ def _rival(task: TaskRun) -> str:
         about = declared.get(arm)
         if not isinstance(about, Mapping) or about.get("encoder_sha256"):
             continue
-        if about.get("kind") == first.get("kind"):
+        if _network(about) == _network(first):
             return arm
     return ""
+
+
+def _network(declared: Mapping[str, Any]) -> str:
+    """What kind of network an arm is."""
+    sizes = declared.get("architecture")
+    return str(sizes.get("kind") if isinstance(sizes, Mapping) else declared.get("kind"))
 
 
 def headlines(tasks: Sequence[TaskRun], probed: Sequence[Comparison]) -> list[Headline]:
