@@ -14,18 +14,21 @@ from volta3d.errors import UsageError
 @app.command(epilog=example("volta3d study tiny.yaml --out study-out"))
 def study(
     study: Annotated[
-        str, typer.Argument(metavar="STUDY.yaml", help="A file, or: paper, small, phantom.")
+        str, typer.Argument(metavar="STUDY.yaml", help="A file, or: paper, ablations, small, phantom.")
     ],
     out: Annotated[Path, typer.Option(help="The study's folder, new or to go on in.")],
     source: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=FOLDER", help="Where a cohort's scans are; repeatable."),
     ] = None,
+    scale: Annotated[
+        str, typer.Option(help="One of the study's own scales; paper has tiny, to try it out.")
+    ] = "",
 ) -> None:
     """Cohorts, encoders, arms and tables in one command; stopped at any time, it goes on."""
     from volta3d.study import study as run
 
-    result = run(study, out, sources=sources(source or []), say=say)
+    result = run(study, out, sources=sources(source or []), scale=scale, say=say)
     for note in result.found:
         say(f"Worth a look: {note}")
     if result.failed:

@@ -59,6 +59,7 @@ class ClassifyConfig(Config):
     task: Literal["auto", "classification", "regression"] = "auto"
     classes: tuple[str | int | float, ...] = ()  # only these; the last is the positive one
     conflicts: Literal["refuse", "drop"] = "refuse"  # a subject with two labels
+    visits: Literal["all", "first"] = "all"  # first: one scan a person, the first with a class
     final_model: bool = True  # also fit on everybody, for predict
     keep_weights: bool = True  # of each fold, for the whole training part and the first seed
     augment: AugmentConfig = AugmentConfig()

@@ -24,6 +24,7 @@ Settings = dict[str, Any]
 """Dotted keys to values, as ``--set`` takes them."""
 
 FOLDER = "studies"
+SCALES = "scales"  # key of a study's file: the same study with other budgets, by name
 
 
 class PhantomEntry(Config):
@@ -84,6 +85,11 @@ class TaskEntry(Config):
     preset: str = "small"
     set: Settings = Field(default_factory=dict)
     shared_subjects: Literal["refuse", "allow"] = "refuse"  # between it and pretraining
+    reference: str = ""  # a folder of anybody's label maps, scored on the same test scans
+    table: str = ""  # what a publication calls its table of this task
+    figure: str = ""  # and its figure: of reduced data, or of outlines
+    threshold: Literal["half", "youden"] = "youden"  # of the sensitivities in that table
+    published: dict[str, dict[str, str]] = Field(default_factory=dict)  # arm, metric, figure
 
 
 class StudyConfig(Config):
@@ -108,6 +114,10 @@ class StudyConfig(Config):
                 raise ValueError(f"encoders.{name} has either cohorts to train on or a folder")
         for name, task in self.tasks.items():
             _known(f"tasks.{name}.cohort", task.cohort, self.cohorts)
+            if task.reference and task.kind != "segmentation":
+                raise ValueError(f"tasks.{name}.reference is for segmentation")
+            for arm in task.published:
+                _known(f"tasks.{name}.published", arm, task.arms)
             if task.kind == "classification" and not task.target:
                 raise ValueError(f"tasks.{name} needs a target, a column of participants.tsv")
         return self
@@ -167,15 +177,18 @@ def studies() -> list[str]:
     return preset_names(FOLDER)
 
 
-def load_study(study: Path | str, sources: dict[str, str] | None = None) -> StudyConfig:
+def load_study(
+    study: Path | str, sources: dict[str, str] | None = None, scale: str = ""
+) -> StudyConfig:
     """A study from a YAML file, or one that ships with the package by its name.
 
     Args:
         study: a file, or the name of a shipped study with or without ``.yaml``.
         sources: cohort name to the folder of its scans, instead of what the study says.
+        scale: one of the study's own ``scales``, whose settings go on top.
 
     Raises:
-        ConfigError: no such study, an unknown key or cohort, or a value of the wrong kind.
+        ConfigError: no such study or scale, an unknown key or cohort, or a value of the wrong kind.
     """
     path = Path(study)
     if path.is_file():
@@ -185,6 +198,11 @@ def load_study(study: Path | str, sources: dict[str, str] | None = None) -> Stud
         content = parse_yaml(shipped.read_text("utf-8"), where=path.stem)
     else:
         raise ConfigError("No such study", where=study, fix=nearest(path.stem, studies()))
+    scales: dict[str, Any] = content.pop(SCALES, None) or {}
+    if scale:
+        if scale not in scales:
+            raise ConfigError("No such scale in the study", where=scale, fix=nearest(scale, scales))
+        content = _merged(content, scales[scale])
     cohorts = content.get("cohorts")
     for name, folder in (sources or {}).items():
         if not isinstance(cohorts, dict) or not isinstance(cohorts.get(name), dict):
@@ -192,3 +210,14 @@ def load_study(study: Path | str, sources: dict[str, str] | None = None) -> Stud
             raise ConfigError("No such cohort in the study", where=name, fix=nearest(name, known))
         cohorts[name] = {**cohorts[name], "source": [folder]}
     return build(StudyConfig, content)
+
+
+def _merged(below: Settings, above: Any) -> Settings:
+    """``below`` with the values of ``above`` in it, at any depth."""
+    merged = dict(below)
+    for key, value in (above if isinstance(above, dict) else {}).items():
+        own = merged.get(key)
+        if isinstance(own, dict) and isinstance(value, dict):
+            value = _merged(own, value)
+        merged[key] = value
+    return merged

@@ -10,13 +10,21 @@ from typing import Any
 
 from volta3d.cohort.part import draw_subjects, part_of
 from volta3d.cohort.store import Cohort
-from volta3d.config import PrepareConfig, StudyConfig, build, load_pretrain
+from volta3d.config import (
+    PrepareConfig,
+    StudyConfig,
+    build,
+    load_pretrain,
+    parse_yaml,
+    read_yaml,
+)
 from volta3d.config.study import CohortEntry, Settings, TaskEntry
 from volta3d.errors import VoltaError
 from volta3d.progress import Steps
 from volta3d.study.plan import Job
 
 Record = dict[str, Any]
+MAPS = "reference-maps"  # in a task's folder: how the label maps of somebody else score
 
 
 @dataclass(frozen=True)
@@ -175,7 +183,7 @@ def make_task(name: str, place: Place) -> Record:
     from volta3d.evaluate.segmentation.outlines import draw_outlines
 
     task, out = place.config.tasks[name], place.task(name)
-    shared = shared_subjects(name, place)
+    shared, left_out = shared_subjects(name, place)
     if shared and task.shared_subjects == "refuse":
         raise VoltaError(
             f"Encoders saw subjects of this task's cohort while they were pretrained: {shared[0]}"
@@ -185,22 +193,53 @@ def make_task(name: str, place: Place) -> Record:
         )
     {"classification": _classify, "segmentation": _segment}[task.kind](name, task, place)
     evaluate([out])
+    if task.reference:
+        score_maps(task, out)
     if task.kind == "segmentation":
         draw_outlines(out, place.cohort(task.cohort))  # Figure 3, which the report shows
     note = f"{len(shared)} scans were seen while pretraining; scores are optimistic"
-    return {"run": out.name, "found": [note] if shared else []}
+    audited = {"shared": len(shared), "left_out": left_out} if left_out is not None else {}
+    return {"run": out.name, "found": [note] if shared else [], **audited}
 
 
-def shared_subjects(task: str, place: Place) -> list[str]:
+def score_maps(task: TaskEntry, run: Path) -> None:
+    """Score the label maps of ``task.reference`` on the run's test scans, by the run's rule.
+
+    Raises:
+        VoltaError: the folder is missing, or holds no label map of these scans.
+    """
+    from volta3d.evaluate.evaluate import evaluate
+
+    if not Path(task.reference).is_dir():
+        raise VoltaError(
+            "The folder of label maps to compare with is not there",
+            where=task.reference,
+            fix="Correct tasks.NAME.reference in the study, or leave it out",
+        )
+    labels = read_yaml_settings(run)["labels"]
+    evaluate([task.reference], reference=run / "reference", out=run / MAPS, labels=labels)
+
+
+def read_yaml_settings(run: Path) -> dict[str, Any]:
+    """The settings in a run's config.yaml."""
+    content = parse_yaml(read_yaml(run / "config.yaml"), where=run)
+    settings: dict[str, Any] = content["settings"]
+    return settings
+
+
+def shared_subjects(task: str, place: Place) -> tuple[list[str], int | None]:
     """Scans that an encoder of the task was pretrained on although their subject is tested.
 
-    People are recognised as ``audit`` does: by their ids under any name, and by their images.
+    Beside them, how many scans of tested people were left out of pretraining, the most of any
+    encoder; None where the study pretrained no encoder of the task. People are recognised as
+    ``audit`` does: by their ids under any name, and by their images.
     """
     from volta3d.cohort.exclude import exclusion
 
     config = place.config
     tested = [Cohort.open(place.cohort(config.tasks[task].cohort))]
     seen: list[str] = []
+    out: int | None = None
     for encoder in config.encoders_of(task):
         cohorts = [Cohort.open(place.cohort(c)) for c in config.cohorts_of(encoder)]
         excluded = [Cohort.open(place.cohort(c)) for c in config.excluded_by(encoder)]
@@ -209,7 +248,8 @@ def shared_subjects(task: str, place: Place) -> list[str]:
         left_out = exclusion(cohorts, excluded).scan_ids if excluded else frozenset()
         found = exclusion(cohorts, tested).scan_ids
         seen += [f"{encoder}: {scan}" for scan in sorted(found - left_out)]
-    return seen
+        out = max(out or 0, len(found & left_out))
+    return seen, out
 
 
 def arm_texts(task: str, place: Place) -> list[str]:

@@ -59,7 +59,7 @@ def plan(config: StudyConfig) -> list[Job]:
             add("features", name, list(config.probes), needs)
     for name, task in config.tasks.items():
         used = [f"encoder/{e}" for e in config.encoders_of(name)]
-        add("task", name, task.content(), (f"cohort/{task.cohort}", *used))
+        add("task", name, _task(task.content()), (f"cohort/{task.cohort}", *used))
     return list(jobs.values())
 
 
@@ -73,6 +73,13 @@ def _wholes_first(config: StudyConfig) -> list[str]:
         order += ready
         left = [n for n in left if n not in ready]
     return order
+
+
+def _task(content: dict[str, Any]) -> dict[str, Any]:
+    """What makes a task's job: how its table is printed does not, nor what it lacks."""
+    for key in ("table", "figure", "threshold", "published"):
+        content = _without(content, key)
+    return content if content["reference"] else _without(content, "reference")
 
 
 def _without(content: dict[str, Any], key: str) -> dict[str, Any]:

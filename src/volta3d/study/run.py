@@ -45,6 +45,7 @@ def study(
     out: Path | str,
     *,
     sources: dict[str, str] | None = None,
+    scale: str = "",
     say: Say = print,
 ) -> StudyResult:
     """Do the jobs of a study that are not done yet, then write its tables and report.
@@ -57,6 +58,7 @@ def study(
         study: a YAML file, or the name of a study that ships with the package.
         out: the study's folder.
         sources: cohort name to a folder of scans, instead of what the study names.
+        scale: one of the study's own scales, e.g. ``tiny``: the same with smaller budgets.
         say: called with one line for each thing a person wants to know.
 
     Raises:
@@ -64,7 +66,7 @@ def study(
         UsageError: ``out`` holds results of another study.
         VoltaError: ``out`` cannot be written.
     """
-    config = load_study(study, sources)
+    config = load_study(study, sources, scale)
     try:
         jobs = plan(config)
     except ValueError as error:
@@ -82,6 +84,7 @@ def study(
         return StudyResult(out, None, failed, found)
     say("tables and report")
     given = "".join(f" --source {name}={folder}" for name, folder in (sources or {}).items())
+    given = (f" --scale {scale}" if scale else "") + given
     command = f"volta3d study {Path(study).name} --out {out.name}{given}"
     return StudyResult(out, summarise(place, records, command), failed, found)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,8 @@ from volta3d.files import read_json
 from volta3d.pretrain.log import read_metrics
 from volta3d.progress import duration
 from volta3d.study.jobs import Place
+from volta3d.study.markdown import number, table
+from volta3d.study.published import published_form
 
 Record = Mapping[str, Any]
 CLASSES = (
@@ -45,16 +46,6 @@ def page(place: Place, records: Mapping[str, Record], command: str) -> str:
         *_found(records),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(_cell(c) for c in line) + " |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
 
 
 def _machine(place: Place) -> str:
@@ -95,8 +86,8 @@ def _encoders(place: Place, records: Mapping[str, Record]) -> list[str]:
                 preset,
                 changed or "as it is",
                 last.get("step", ""),
-                _number(last.get("information")),
-                _number(last.get("effective_rank"), 1),
+                number(last.get("information")),
+                number(last.get("effective_rank"), 1),
                 alarms,
                 duration(float(record.get("seconds", 0))),
                 f"`{str(record.get('weights_sha256', ''))[:12]}`",
@@ -122,14 +113,14 @@ def _probes(place: Place) -> list[str]:
             if r["probe"] != "linear" or r["metric"] not in ("AUROC", "r"):
                 continue
             gain = "" if r.get("gain") is None else f"{r['gain']:+.3f}"
-            between = f"{_number(r['low'])} to {_number(r['high'])}"
+            between = f"{number(r['low'])} to {number(r['high'])}"
             rows.append(
                 [
                     name,
                     r["column"],
                     r["features"],
                     r["metric"],
-                    _number(r["score"], 3),
+                    number(r["score"], 3),
                     between,
                     gain,
                 ]
@@ -152,7 +143,22 @@ def _task(name: str, place: Place, records: Mapping[str, Record]) -> list[str]:
         body = classification(metrics)
     arms = "; ".join(f"{arm}: {spec}" for arm, spec in task.arms.items())
     about = f"Arms: {arms}. Preset `{task.preset}`, changed: {task.set or 'nothing'}; {took}."
-    return [title, about, *body]
+    form = published_form(task, metrics, place.task(name))
+    return [title, *_unseen(task.cohort, record), *form, about, *body]
+
+
+def _unseen(cohort: str, record: Record) -> list[str]:
+    """That nobody of a task's cohort was pretrained on, and who was left out for it."""
+    out = record.get("left_out")
+    if out is None:
+        return []
+    if record.get("shared"):
+        return [f"PRETRAINED ON {record['shared']} SCANS OF THESE PEOPLE: scores are optimistic."]
+    who = f"{out} scans of these people were left out of it" if out else "none of them was there"
+    return [
+        f"Nobody of `{cohort}` was pretrained on: {who} (audit: by their ids under any name, and "
+        "by their images)."
+    ]
 
 
 def classification(metrics: Record) -> list[str]:
@@ -183,10 +189,10 @@ def _comparisons(comparisons: Sequence[Record]) -> list[str]:
         [
             f"{100 * c['fraction']:g} %",
             f"{c['first']} - {c['second']}",
-            f"{_number(c['difference'], 3)} ({_number(c['low'])} to {_number(c['high'])})",
+            f"{number(c['difference'], 3)} ({number(c['low'])} to {number(c['high'])})",
             p_text(c["p"]),
             p_text(c["p_holm"]),
-            *([_number(c["pooled"]["difference"], 3), p_text(c["pooled"]["p"])] if pooled else []),
+            *([number(c["pooled"]["difference"], 3), p_text(c["pooled"]["p"])] if pooled else []),
         ]
         for c in comparisons
     ]
@@ -231,11 +237,11 @@ def segmentation(metrics: Record) -> list[str]:
 
 def _test(test: Record, *names: str) -> list[object]:
     """A row on two arms, after what the columns ``names`` say."""
-    between = f"{_number(test.get('low'), 3)} to {_number(test.get('high'), 3)}"
+    between = f"{number(test.get('low'), 3)} to {number(test.get('high'), 3)}"
     return [
         *(test[n] for n in names),
         f"{test['first']} - {test['second']}",
-        f"{_number(test.get('difference'), 3)} ({between})",
+        f"{number(test.get('difference'), 3)} ({between})",
         test["n"],
         p_text(test["p"]),
         p_text(test["p_holm"]),
@@ -251,10 +257,4 @@ def _interval(row: Record | None) -> str:
     if row is None:
         return ""
     value = row["score"] if "score" in row else row["mean"]
-    return f"{_number(value, 3)} ({_number(row['low'])} to {_number(row['high'])})"
-
-
-def _number(value: object, digits: int = 2) -> str:
-    if isinstance(value, int | float) and math.isfinite(value):
-        return f"{value:.{digits}f}"
-    return "undefined"
+    return f"{number(value, 3)} ({number(row['low'])} to {number(row['high'])})"

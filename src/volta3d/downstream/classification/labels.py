@@ -13,6 +13,7 @@ import numpy as np
 from volta3d.cohort.store import Cohort
 from volta3d.cohort.subjects import subjects_of
 from volta3d.config import ClassifyConfig
+from volta3d.downstream.classification.first_visits import first_visits
 from volta3d.downstream.classification.label_table import no_row_matches, own_table
 from volta3d.errors import UsageError, nearest
 from volta3d.files import content_hash
@@ -82,7 +83,7 @@ def read_labels(
     Args:
         cohort: gives scans and subjects.
         target: the column.
-        config: ``task``, ``classes``, ``conflicts`` and ``folds``.
+        config: ``task``, ``classes``, ``visits``, ``conflicts`` and ``folds``.
         table: rows by ``scan_id``, or by ``participant_id`` and, if it has one, ``session``.
 
     Raises:
@@ -108,6 +109,9 @@ def read_labels(
             if texts[row] not in labels:
                 dropped[row] = ("other-class", f"Its {target} is {texts[row]}")
         known = [row for row in known if texts[row] in labels]
+        if config.visits == "first":
+            dropped |= first_visits(known, people)
+            known = [row for row in known if row not in dropped]
         values = [float(labels.index(texts[row])) for row in known]
         own = [subjects[row] for row in known]
         known, values, clash = _consistent(known, values, own, labels, config)

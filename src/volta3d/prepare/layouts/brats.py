@@ -8,6 +8,7 @@ map. What its values mean depends on the challenge and, for PED, on the year.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from volta3d.prepare.findings import Finding
@@ -67,7 +68,21 @@ def discover(root: Path) -> Discovery:
                 findings=tuple(findings),
             )
         )
-    return Discovery(unique(scans, root), tuple(refused))
+    return Discovery(unique(_of_one_meaning(scans), root), tuple(refused))
+
+
+def _of_one_meaning(scans: list[Scan]) -> list[Scan]:
+    """The scans, without label maps whose values mean other things than those of the first."""
+    named = next((s.label_names for s in scans if s.label_names), {})
+    what = "Its label values mean other things than those beside it; its label map is left out"
+    fix = "To keep its labels, prepare its challenge's folder into a cohort of its own"
+    other = Finding("warning", "other-label-meaning", what, fix)
+    return [
+        replace(s, label=None, label_names={}, findings=(*s.findings, other))
+        if s.label_names and s.label_names != named
+        else s
+        for s in scans
+    ]
 
 
 def label_names(challenge: str, path: Path) -> dict[int, str]:
