@@ -14,7 +14,7 @@ from volta3d.errors import UsageError
 @app.command(epilog=example("volta3d study tiny.yaml --out study-out"))
 def study(
     study: Annotated[
-        str, typer.Argument(metavar="STUDY.yaml", help="A file, or: paper, ablations, small, phantom.")
+        str, typer.Argument(metavar="STUDY.yaml", help="A file, or: paper, ablations, small, ...")
     ],
     out: Annotated[Path, typer.Option(help="The study's folder, new or to go on in.")],
     source: Annotated[
