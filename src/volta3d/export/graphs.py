@@ -138,7 +138,8 @@ class EncoderGraph(nn.Module):
         cubes = _fitting(scan, self.downsample, self.reading.edge)
         own = self.encoder(cut(cubes, self.image_size))
         token = self.summariser(own)
-        return token.reshape(len(scan), -1, token.shape[1]).mean(1), join(own, self.reading.tiles)
+        tiles = self.reading.tiles  # a number, so that the batch may have any size
+        return token.reshape(-1, tiles**3, token.shape[1]).mean(1), join(own, tiles)
 
 
 class FittedGraph(nn.Module):
