@@ -42,7 +42,7 @@ def cohort_of(folder: Path, count: int) -> Cohort:
     rng = np.random.default_rng(0)
     cubes = (rng.random((EDGE,) * 3, dtype=np.float32) for _ in range(count))
     people = pd.DataFrame({"scan_id": [f"s{i:05d}" for i in range(count)]})
-    return write_cohort(folder, Contract(size=EDGE, synthetic=True), cubes, people)
+    return write_cohort(folder, Contract(size=EDGE, spacing=2.0, synthetic=True), cubes, people)
 
 
 def per_scan(cohorts: dict[str, Scans]) -> dict[str, float]:

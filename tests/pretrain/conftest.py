@@ -44,6 +44,7 @@ TINY: dict[str, Any] = {
         "bottleneck": 8,
         "prototypes": 16,
     },
+    "objective": {"start_statistics": 64},
     "optim": {"warmup_epochs": 1},
     "monitor": {"scans": 4, "alarm_after_epochs": 1},
 }

@@ -405,7 +405,7 @@ def test_F8_slurm_s_warning_saves_and_the_requeued_job_ends_at_the_same_step(
     assert_same_run(run, straight("paper"))
 
 
-@pytest.mark.parametrize(("found", "way"), [(0, "release that started it"), (2, "Update volta3d")])
+@pytest.mark.parametrize(("found", "way"), [(1, "release that started it"), (3, "Update volta3d")])
 def test_R12_a_checkpoint_of_another_release_is_refused_with_the_way_out(
     cohort: Path, tiny: Config, tmp_path: Path, found: int, way: str
 ) -> None:

@@ -14,7 +14,7 @@ def render(found: dict[str, Any]) -> str:
     parts = [_machine(found["machine"]), _plan(found["plan"], found["cohort"] is not None)]
     if found["cohort"] and found["cohort"]["problem"]:
         parts.insert(0, "Does not fit this cohort: " + found["cohort"]["problem"])
-    if found["cohort"]:
+    if found["cohort"] and "scale" in found["cohort"]:
         parts.append("Scale: " + Scale(**found["cohort"]["scale"]).text())
     if found["views"]:
         parts.append(_views(found["views"]))
