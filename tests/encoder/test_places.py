@@ -128,7 +128,6 @@ def test_the_hub_s_own_library_finds_its_cache(
     (root / "refs" / "main").write_text("a" * 40)
     (root / "snapshots").mkdir()
     encoder_folder.rename(root / "snapshots" / ("a" * 40))
-    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     original = hub.snapshot_download
     monkeypatch.setattr(
         hub, "snapshot_download", lambda *a, **k: original(*a, cache_dir=tmp_path / "hub", **k)

@@ -104,11 +104,11 @@ def test_voxel_mm_of_a_rotated_affine() -> None:
 
 def test_tiles_are_cut_and_joined_in_their_places() -> None:
     cubes = torch.arange(2 * 6**3, dtype=torch.float32).reshape(2, 1, 6, 6, 6)
-    tiles = cut(cubes, 2)
+    tiles = cut(cubes, 2, 3)
     assert tiles.shape == (54, 1, 2, 2, 2)
     assert torch.equal(tiles[27 + 9 + 3 * 2 + 1], cubes[1, :, 2:4, 4:6, 2:4])
     # a token for every voxel: joined they are the cube again
-    assert torch.equal(join(tiles.flatten(1)[..., None], 3)[..., 0], cubes.flatten(1))
+    assert torch.equal(join(tiles.flatten(1)[..., None], 2, 3)[..., 0], cubes.flatten(1))
 
 
 def test_a_head_larger_than_a_view_is_read_in_tiles(halves: Path, tmp_path: Path) -> None:

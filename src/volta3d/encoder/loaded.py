@@ -169,7 +169,7 @@ class LoadedEncoder:
                 where=self.path,
                 fix="Prepare the scans with volta3d prepare, which mends or refuses such voxels",
             )
-        return cut(reading.cubes(volumes, mm), self.image_size)
+        return cut(reading.cubes(volumes, mm), self.image_size, reading.tiles)
 
     @torch.no_grad()
     def features(
@@ -203,7 +203,8 @@ class LoadedEncoder:
             own = torch.cat(parts)
             first = int(getattr(self.encoder, "prefix", 0))  # a CLS token and registers
             token = own[:, 0] if first else self.summariser(own)
-        patches = join(own[:, first:].float(), reading.tiles)
+        side = self.image_size // self.patch_size
+        patches = join(own[:, first:].float(), side, reading.tiles)
         return {
             "token": token.float().unflatten(0, (len(volumes), -1)).mean(1),
             "mean": patches.mean(1),

@@ -136,10 +136,11 @@ class EncoderGraph(nn.Module):
     def forward(self, scan: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
         cubes = _fitting(scan, self.downsample, self.reading.edge)
-        own = self.encoder(cut(cubes, self.image_size))
+        n = self.reading.tiles  # a number, so that the batch may have any size
+        own = self.encoder(cut(cubes, self.image_size, n))
         token = self.summariser(own)
-        tiles = self.reading.tiles  # a number, so that the batch may have any size
-        return token.reshape(-1, tiles**3, token.shape[1]).mean(1), join(own, tiles)
+        tokens = token.reshape(-1, n**3, token.shape[1])
+        return tokens.mean(1), join(own, self.encoder.patches.native_grid[0], n)
 
 
 class FittedGraph(nn.Module):

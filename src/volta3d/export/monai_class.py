@@ -82,10 +82,12 @@ def _vit(module: EncoderGraph) -> Own:
     before = "prepared scans"
     if module.downsample > 1:
         before += f", average-pooled by {module.downsample}"
-    size = encoder.image_size
+    size, n = encoder.image_size, module.reading.tiles
+    if n > 1:
+        before = f"tiles, {n} along each axis, of {before}"
     return Own(
         to_vit(encoder),
         definition,
-        f"It takes {before} and resampled to {size}³, and answers with patch tokens; the "
+        f"It takes {before} and resampled to {n * size}³, and answers with patch tokens; the "
         "summariser is in `model.ts` alone.",
     )
