@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from volta3d.cohort.arrays import AFFINES, LABELS, VOLUMES, chunk_path, create_cubes, write_affines
+from volta3d.cohort.paths import moved_paths
 from volta3d.cohort.store import Cohort, seal, write_tables
 from volta3d.errors import CohortError
 from volta3d.files import atomic_folder
@@ -68,6 +69,7 @@ def part_of(cohort: Cohort, out: Path | str, participants: Collection[str]) -> C
         )
     rows = np.flatnonzero(everybody.isin(wanted))
     table = cohort.participants.iloc[rows].reset_index(drop=True)
+    table = moved_paths(table, cohort.path, out)
     contract = cohort.contract
     with atomic_folder(out) as folder:
         for name, dtype in ((VOLUMES, contract.storage), (LABELS, "uint16")):

@@ -22,6 +22,7 @@ COLUMNS = (
     "age",
     "diagnosis",
     "label_file",
+    "label_sha256",
     "source",
     "source_sha256",
     "foreground_mm3",
@@ -29,6 +30,7 @@ COLUMNS = (
     "findings",
 )
 NUMERIC = ("age", "foreground_mm3", "brain_mm3")
+ADDED = ("label_sha256",)  # columns that cohorts of older versions lack
 QUARANTINE_COLUMNS = ("source", "code", "what", "how_to_fix")
 
 
@@ -82,7 +84,7 @@ def read_participants(path: Path) -> pd.DataFrame:
         CohortError: missing, not readable, or without the right columns.
     """
     table = _read(path)
-    missing = [c for c in COLUMNS if c not in table.columns]
+    missing = [c for c in COLUMNS if c not in table.columns and c not in ADDED]
     if missing:
         raise CohortError(
             f"The participants table lacks {', '.join(missing)}",

@@ -38,13 +38,23 @@ def read_labels(
     return _read(label, affine, shape)
 
 
-def label_digest(scan: Scan) -> str:
-    """A hash of a scan's label map and of what its values are called; empty without one.
+def hash_label_files(label: Label | None) -> str:
+    """The SHA-256 of a label map's file, or of each of its files with ; between; empty without one.
 
     Raises:
         OSError: it cannot be read.
     """
-    files = [image_sha256(path) for path in label_files_of(scan.label)]
+    return ";".join(image_sha256(path) for path in label_files_of(label))
+
+
+def label_digest(scan: Scan, files_sha256: str) -> str:
+    """A hash of a scan's label map and of what its values are called; empty without one.
+
+    Args:
+        scan: the scan.
+        files_sha256: of its label map, see ``hash_label_files``.
+    """
+    files = files_sha256.split(";") if files_sha256 else []
     if not files or (len(files) == 1 and not scan.label_names):
         return "".join(files)
     values = [v for v, _ in scan.label.parts] if isinstance(scan.label, MergedLabel) else []

@@ -13,7 +13,7 @@ from volta3d.cohort.contract import Contract
 from volta3d.files import atomic_folder, content_hash, sha256, write_json
 from volta3d.prepare.brainmask import find_mask
 from volta3d.prepare.findings import Finding, Refused
-from volta3d.prepare.labels import label_digest
+from volta3d.prepare.labels import hash_label_files, label_digest
 from volta3d.prepare.qc import mosaic, write_png
 from volta3d.prepare.scan import Scan
 from volta3d.prepare.source import prepare_source, source_sha256
@@ -29,6 +29,7 @@ class Outcome:
 
     key: str = ""
     source_sha256: str = ""
+    label_sha256: str = ""
     refused: Finding | None = None
     fresh: bool = False
 
@@ -50,11 +51,12 @@ def make_prepared_scan(
         nonlocal prepared
         digest = source_sha256(scan)
         mask = find_mask(scan.source) if contract.skull_strip == "mask" else None
-        label, stripped = label_digest(scan), sha256(mask) if mask else ""
+        labels = hash_label_files(scan.label)
+        label, stripped = label_digest(scan, labels), sha256(mask) if mask else ""
         key = preparation_key(digest, label, contract, mask_sha256=stripped)
         if key not in known and not (pieces / key).is_dir():
             prepared = prepare_source(scan, contract, pieces.parent / CONVERTED)
-        return Outcome(key, digest, fresh=prepared is not None)
+        return Outcome(key, digest, labels, fresh=prepared is not None)
 
     outcome = attempt(work)
     if prepared is not None:

@@ -32,7 +32,7 @@ PATHS = ("source", "label_file")
 # what else of a cohort's table says nothing about who or where
 KEPT = (
     "scan_id", "participant_id", "session", "dataset", "site", "sex", "age", "diagnosis",
-    "source_sha256", "foreground_mm3", "brain_mm3", "findings",
+    "label_sha256", "source_sha256", "foreground_mm3", "brain_mm3", "findings",
 )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,22 +10,23 @@ from typing import Any
 import pandas as pd
 
 from volta3d.cohort.participants import COLUMNS, QUARANTINE_COLUMNS, complete
+from volta3d.cohort.paths import label_parts, located, written_path
 from volta3d.prepare.findings import Finding
 from volta3d.prepare.prepared_scan import Outcome
 from volta3d.prepare.scan import Label, MergedLabel, Scan, plain, plain_path
 
 FINDING_COLUMNS = ("scan_id", "level", "code", "what", "how_to_fix")
-PART = re.compile(r"(?:^|;)(\d+)=(.+?)(?=;\d+=|$)")
 
 
 def participants_table(
-    kept: Sequence[tuple[Scan, Outcome]], facts: Mapping[str, Mapping[str, Any]]
+    kept: Sequence[tuple[Scan, Outcome]], facts: Mapping[str, Mapping[str, Any]], cohort: Path
 ) -> tuple[pd.DataFrame, Counter[str]]:
     """One row per prepared scan, and how many scans each finding concerns.
 
     Args:
         kept: scans with their outcomes, in the order of the cohort.
         facts: of every piece, by its key.
+        cohort: its folder, to which paths of files beside it are relative.
     """
     rows, counts = [], Counter[str]()
     for scan, outcome in kept:
@@ -44,8 +44,9 @@ def participants_table(
                 "sex": scan.sex,
                 "age": scan.age,
                 "diagnosis": scan.diagnosis,
-                "label_file": label_cell(scan.label),
-                "source": plain_path(scan.source),
+                "label_file": label_cell(scan.label, cohort),
+                "label_sha256": outcome.label_sha256,
+                "source": plain_path(written_path(scan.source, cohort)),
                 "source_sha256": outcome.source_sha256,
                 "foreground_mm3": known["foreground_mm3"],
                 "brain_mm3": known["brain_mm3"],
@@ -55,19 +56,20 @@ def participants_table(
     return complete(pd.DataFrame(rows, columns=list(COLUMNS))), counts
 
 
-def label_cell(label: Label | None) -> str:
+def label_cell(label: Label | None, cohort: Path) -> str:
     """Where a label map lies, as a cell of a table: its path, ``1=PATH;2=PATH`` of one in parts."""
     if isinstance(label, MergedLabel):
-        return ";".join(f"{value}={plain_path(path)}" for value, path in label.parts)
-    return "" if label is None else plain_path(label)
+        parts = [(value, written_path(path, cohort)) for value, path in label.parts]
+        return ";".join(f"{value}={plain_path(path)}" for value, path in parts)
+    return "" if label is None else plain_path(written_path(label, cohort))
 
 
-def label_of_cell(text: str) -> Label | None:
+def label_of_cell(text: str, cohort: Path) -> Label | None:
     """The inverse of ``label_cell``; None for an empty cell. Which values are sides is not kept."""
-    found = tuple((int(value), Path(path)) for value, path in PART.findall(text))
-    if len(found) > 1 and PART.sub("", text) == "":
-        return MergedLabel(found)
-    return Path(text) if text else None
+    parts = label_parts(text)
+    if parts:
+        return MergedLabel(tuple((value, located(path, cohort)) for value, path in parts))
+    return located(Path(text), cohort) if text else None
 
 
 def findings_table(
@@ -84,7 +86,13 @@ def findings_table(
     return pd.DataFrame(rows, columns=list(FINDING_COLUMNS), dtype=object)
 
 
-def quarantine_table(refused: Sequence[tuple[Path, Finding]]) -> pd.DataFrame:
-    """One row per file that could not be prepared, with the way to fix it."""
-    rows = [[plain_path(path), f.code, plain(f.what), plain(f.how_to_fix)] for path, f in refused]
+def quarantine_table(refused: Sequence[tuple[Path, Finding]], cohort: Path | None) -> pd.DataFrame:
+    """One row per file that could not be prepared, with the way to fix it.
+
+    Args:
+        refused: files and why.
+        cohort: its folder; None where the names of the files are pseudonyms.
+    """
+    named = [(written_path(path, cohort) if cohort else path, f) for path, f in refused]
+    rows = [[plain_path(path), f.code, plain(f.what), plain(f.how_to_fix)] for path, f in named]
     return pd.DataFrame(rows, columns=list(QUARANTINE_COLUMNS), dtype=object)

@@ -147,15 +147,22 @@ class LabelledScans:
         table = self.cohort.participants
         if not table["source"].iloc[0]:
             return None
-        return label_of_cell(str(table["label_file"].iloc[self.rows[index]]))
+        cell = str(table["label_file"].iloc[self.rows[index]])
+        return label_of_cell(cell, self.cohort.path)
+
+    def label_sha256(self, index: int) -> str:
+        """The hash of its label map when it was prepared; empty in a cohort of an older version."""
+        return str(self.cohort.participants["label_sha256"].iloc[self.rows[index]])
 
     def identity(self) -> dict[str, Any]:
         """What a run remembers of its data, to refuse other data on resume."""
-        return {
+        identity = {
             "cohort": self.cohort.hash(),
             "structures": [s.content() for s in self.structures],
             "scans": content_hash(self.scan_ids),
         }
+        hashes = [self.label_sha256(i) for i in range(len(self))]
+        return identity | ({"label_maps": content_hash(hashes)} if any(hashes) else {})
 
     def _classes(self, index: int, side_ratio: float, absent: bool) -> np.ndarray | None:
         label = self.cohort.label(index)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from volta3d.cohort.paths import label_parts
 from volta3d.downstream.segmentation.labelled import LabelledScans
 from volta3d.downstream.segmentation.labelmap_files import (
     bids_names,
@@ -19,9 +20,11 @@ from volta3d.downstream.segmentation.native import Grid
 from volta3d.downstream.segmentation.native_labels import read_native
 from volta3d.downstream.segmentation.structures import classes_of
 from volta3d.errors import CohortError
+from volta3d.prepare.labels import hash_label_files
 from volta3d.prepare.scan import label_files_of
 
 FOLDER = "reference"
+FRESH = "the same sources and a new --out"
 
 
 class References:
@@ -47,12 +50,13 @@ class References:
         )
 
     def check(self) -> None:
-        """Refuse to start when a label map's file is gone.
+        """Refuse to start when a label map's file is gone, or isn't the one that was prepared.
 
         Raises:
             CohortError: with the way out.
         """
         sources = [self.scans.label_source(i) for i in range(len(self.scans))]
+        self._refuse_current_folder()
         gone = [f for label in sources for f in label_files_of(label) if not f.is_file()]
         if gone:
             raise CohortError(
@@ -61,6 +65,39 @@ class References:
                 fix="Put them back, or prepare the cohort again: outlines are scored against them "
                 "in the scans' own space",
             )
+        changed = [
+            label_files_of(label)[0]
+            for index, label in enumerate(sources)
+            if label and self.scans.label_sha256(index) not in ("", hash_label_files(label))
+        ]
+        if changed:
+            raise CohortError(
+                f"{len(changed)} label maps are not those that the cohort was prepared from: "
+                "they were edited, or belong to another data set",
+                where=changed[0],
+                fix=f"Put the first ones back, or run volta3d prepare again with {FRESH} to train "
+                "and score with these",
+            )
+
+    def _refuse_current_folder(self) -> None:
+        """Older versions wrote paths relative to the folder that prepare ran in, and no hashes.
+
+        Raises:
+            CohortError: this cohort has such paths.
+        """
+        table = self.scans.cohort.participants
+        for index, row in enumerate(self.scans.rows):
+            cell = str(table["label_file"].iloc[row])
+            names = [path for _, path in label_parts(cell)] or [Path(cell)]
+            older = table["source"].iloc[row] and not self.scans.label_sha256(index)
+            if older and not all(path.is_absolute() for path in names):
+                raise CohortError(
+                    "The cohort names its label maps relative to the folder that volta3d prepare "
+                    "ran in, which is not known any more",
+                    where=cell,
+                    fix=f"Run volta3d prepare again with {FRESH}: this version writes down where "
+                    "the files are, and their hashes",
+                )
 
     def grid(self, index: int) -> Grid:
         """The scan's own voxels."""
