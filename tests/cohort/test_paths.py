@@ -44,7 +44,12 @@ def test_a_part_of_a_cohort_in_another_folder_names_the_same_files() -> None:
     table = pd.DataFrame(
         {
             "source": ["../bids/a.nii", "/far/b.nii", "", "old.nii"],
-            "label_file": ["1=../l/a.nii;2=../l/b.nii", "/far/b_dseg.nii", "s_dseg", "old_dseg.nii"],
+            "label_file": [
+                "1=../l/a.nii;2=../l/b.nii",
+                "/far/b_dseg.nii",
+                "s_dseg",
+                "old_dseg.nii",
+            ],
             "label_sha256": ["x;y", "z", "", ""],
         }
     )

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from volta3d.errors import ConfigError, nearest
 from volta3d.files import content_hash
 
+TEXTS = ("classes",)  # settings whose values are names, whatever YAML takes them for
 Range = tuple[float, float]
 Probability = typing.Annotated[float, Field(ge=0, le=1)]
 Positive = typing.Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -66,7 +67,7 @@ def parse_yaml(text: str, *, where: object) -> dict[str, Any]:
         ConfigError: not YAML, or not a mapping.
     """
     try:
-        content = yaml.safe_load(text)
+        content = _loaded(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"Not readable as YAML: {error}", where=where, fix="Fix it") from error
     if content is None:
@@ -87,7 +88,7 @@ def build(kind: type[C], content: Mapping[str, Any], assignments: Iterable[str] 
         key, separator, value = assignment.partition("=")
         if not separator:
             raise ConfigError("--set takes key=value", where=assignment, fix="Write key=value")
-        _assign(merged, key.strip(), _value(value, assignment))
+        _assign(merged, key.strip(), _value(value, key.strip(), assignment))
     _check_keys(kind, merged, prefix="")
     try:
         return kind.model_validate(merged)
@@ -135,12 +136,55 @@ def read_yaml(file: Path) -> str:
         raise ConfigError(f"Not readable: {error}", where=file, fix="Save it as UTF-8") from error
 
 
-def _value(text: str, assignment: str) -> Any:
+def _loaded(text: str, key: str = "") -> Any:
+    """Plain data of a YAML text, in which names of classes stay as they are written.
+
+    YAML takes ``No`` for false, ``010`` for 8, ``1.0`` for a number and ``null`` for nothing.
+
+    Args:
+        text: YAML.
+        key: of the setting that the whole text is the value of.
+    """
+    loader = yaml.SafeLoader(text)
     try:
-        value = yaml.safe_load(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if key.rpartition(".")[2] in TEXTS:
+            _keep_text(node)
+        else:
+            _keep_names(node)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _keep_names(node: yaml.Node) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if str(key.value).rpartition(".")[2] in TEXTS:
+                _keep_text(value)
+            else:
+                _keep_names(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _keep_names(item)
+
+
+def _keep_text(node: yaml.Node) -> None:
+    if isinstance(node, yaml.ScalarNode):
+        node.tag = "tag:yaml.org,2002:str"
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _keep_text(item)
+
+
+def _value(text: str, key: str, assignment: str) -> Any:
+    try:
+        value = _loaded(text, key)
     except yaml.YAMLError as error:
         raise ConfigError("The value is not YAML", where=assignment, fix="Quote it") from error
-    if isinstance(value, str):
+    if isinstance(value, str) and key.rpartition(".")[2] not in TEXTS:
         try:
             return float(value)  # YAML 1.1 reads 1e-4 as text
         except ValueError:

@@ -1,0 +1,168 @@
+"""What the tables of a data set say about each of its people and sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from volta3d.artefacts import COLUMNS, PARTICIPANTS
+from volta3d.prepare.ages import unit_of_column
+from volta3d.prepare.findings import Finding
+from volta3d.prepare.ids import match_ids
+from volta3d.prepare.scan import plain
+from volta3d.prepare.tables import (
+    DIAGNOSIS_COLUMNS,
+    Columns,
+    Person,
+    Row,
+    person,
+    read_columns,
+    read_table,
+)
+
+PEOPLE = (
+    "participant_id", "subject_id", "participant", "subject", "sub", "subjectid", "patient_id",
+    "patient", "ptid", "id", "name",
+)  # fmt: skip
+SESSIONS = ("session_id", "session", "ses", "visit", "viscode", "timepoint")
+ROOT_SESSIONS = "sessions.tsv"  # one for all, beside participants.tsv
+
+
+class People:
+    """The rows of ``participants.tsv`` and of tables of sessions.
+
+    Args:
+        root: of the data set.
+        participants: its people, as their folders are called.
+
+    Raises:
+        CohortError: a table cannot be read.
+    """
+
+    def __init__(self, root: Path, participants: Iterable[str]) -> None:
+        self.root, self.table = root, root / PARTICIPANTS
+        self.columns = read_columns(root / COLUMNS)
+        wanted = list(participants)
+        self._tables = [
+            _Rows(read_table(path), wanted)
+            for path in (self.table, root / ROOT_SESSIONS)
+            if path.is_file()
+        ]
+
+    def describe(self, participant: str, session: str) -> tuple[Person, list[Finding]]:
+        """What is known of a participant in a session (empty if there are none)."""
+        rows, findings = _rows_beside(self.root / participant, session), list[Finding]()
+        for number, table in enumerate(self._tables):
+            found, noticed = table.of(participant, session)
+            rows += found
+            findings += noticed if number == 0 or not found else []
+        if not self._tables:
+            what = "The data set has no participants.tsv"
+            findings.append(Finding("warning", "no-participant-row", what))
+        about = person(rows, self.columns)
+        return about, findings
+
+
+class _Rows:
+    """A table, its rows by participant."""
+
+    def __init__(self, rows: Sequence[Row], wanted: Sequence[str]) -> None:
+        columns = list(rows[0]) if rows else []
+        self._id = next((c for c in PEOPLE if c in columns), "")
+        self._rows: dict[str, list[Row]] = {}
+        for row in rows:
+            if row.get(self._id):
+                self._rows.setdefault(row[self._id], []).append(row)
+        self._matches = match_ids(wanted, self._rows)
+        self._columns = columns
+
+    def of(self, participant: str, session: str) -> tuple[list[Row], list[Finding]]:
+        unclear = self._matches.unclear.get(participant)
+        if unclear:
+            return [], [unclear_id(participant, unclear)]
+        name = self._matches.found.get(participant)
+        if name is None:
+            return [], [self._nobody(participant)]
+        row, findings = of_session(self._rows[name], session)
+        cased = [n for n in self._rows if n != name and n.casefold() == name.casefold()]
+        if cased:
+            what = f"Rows whose ids differ by case alone: {', '.join([name, *cased])}"
+            findings = [*findings, Finding("warning", "repeated-participant", what, ONE_ROW)]
+        return [row], findings
+
+    def _nobody(self, participant: str) -> Finding:
+        if self._rows and not self._matches.found:
+            return fits_nobody(PARTICIPANTS, self._id, next(iter(self._rows)), participant)
+        if not self._id:
+            what = "participants.tsv has no column of ids; its columns are "
+            what += ", ".join(plain(c) for c in self._columns[:8]) or "none"
+            fix = "Call the column of ids participant_id, with tabs between the columns"
+            return Finding("warning", TABLE_UNUSED, what, fix)
+        return Finding("warning", "no-participant-row", "Not in participants.tsv")
+
+
+ONE_ROW = "Keep one row each"
+TABLE_UNUSED = "table-fits-nobody"
+
+
+def fits_nobody(table: str, column: str, theirs: str, ours: str) -> Finding:
+    """The finding on every scan of a source whose table knows none of them."""
+    what = f"No row of the table {table} fits a scan: its first {column} is {plain(theirs)}"
+    fix = f"Write the ids as the scans have them, such as {plain(ours)}"
+    return Finding("warning", TABLE_UNUSED, what, fix)
+
+
+def unclear_id(ours: str, theirs: Sequence[str]) -> Finding:
+    """The finding on an id that several of a table's fit equally well."""
+    names = " and ".join(plain(name) for name in theirs)
+    what = f"The table's {names} fit {plain(ours)} equally well; none was taken"
+    if len(theirs) == 1:
+        what = f"The table's {names} fits {plain(ours)} and others equally well; it was not taken"
+    fix = "Write the ids in the table exactly as the scans have them"
+    return Finding("warning", "ambiguous-participant", what, fix)
+
+
+def of_session(rows: Sequence[Row], session: str) -> tuple[Row, list[Finding]]:
+    """The row of a session among those of one person.
+
+    Where no row is of that session, what all of them agree on is taken but for age and diagnosis,
+    which change from visit to visit.
+    """
+    column = next((c for c in SESSIONS if c in rows[0]), "")
+    named: dict[str, Row] = {}
+    for row in rows:
+        named.setdefault(row.get(column, "") if column else "", row)
+    if not column or (set(named) == {""}) or (len(rows) == 1 and not session):
+        if len(rows) == 1:
+            return rows[0], []
+        what = f"{len(rows)} rows for this subject; took the first"
+        return rows[0], [Finding("warning", "repeated-participant", what, ONE_ROW)]
+    match = match_ids([session] if session else [], [n for n in named if n])
+    if session in match.found:
+        name = match.found[session]
+        if sum(row.get(column, "") == name for row in rows) == 1:
+            return named[name], []
+        what = f"Several rows for session {plain(name)}; took the first"
+        return named[name], [Finding("warning", "repeated-participant", what, ONE_ROW)]
+    what = f"No row of the table is of session {plain(session) or '(none)'}; age not taken"
+    fix = f"Give its row a {column} as the scan has it"
+    return _agreed(rows), [Finding("warning", "no-session-row", what, fix)]
+
+
+def _agreed(rows: Sequence[Row]) -> dict[str, str]:
+    changing = {c for c in rows[0] if unit_of_column(c) is not None or c in DIAGNOSIS_COLUMNS}
+    return {
+        column: text
+        for column, text in rows[0].items()
+        if column not in changing and all(row.get(column) == text for row in rows)
+    }
+
+
+def _rows_beside(subject: Path, session: str) -> list[Row]:
+    """Rows of ``sub-*_sessions.tsv`` in the subject's folder."""
+    table = subject / f"{subject.name}_sessions.tsv"
+    if not session or not table.is_file():
+        return []
+    rows: Mapping[str, Row] = {row.get("session_id", ""): row for row in read_table(table)}
+    found = match_ids([session], [name for name in rows if name]).found
+    return [rows[name] for name in found.values()]
