@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,7 +47,7 @@ def test_T2_ids_that_differ_by_case_are_one_row_and_flagged(
     root = bids(1, labels=False)
     (root / "participants.tsv").write_text("participant_id\tage\nSUB-01\t30\nsub-01\t31\n")
     (found,) = discover(root).scans
-    assert found.age == 30 and "repeated-participant" in codes(found)
+    assert found.age == 31 and "repeated-participant" in codes(found)  # the one written alike
     # two folders that differ by case are two people, and say so
     nifti(root / "sub-aB/anat/sub-aB_T1w.nii.gz")
     nifti(root / "sub-AB/anat/sub-AB_T1w.nii.gz")
@@ -145,27 +147,88 @@ def test_T8_decimal_commas_and_text_where_a_number_belongs() -> None:
         assert math.isnan(person([{"age": text}]).age)
 
 
-def biff2(rows: list[list[str | float]]) -> bytes:
-    """The bytes of a worksheet in the oldest form of .xls, by the records' definitions."""
+def biff8(rows: list[list[str | float]]) -> bytes:
+    """The bytes of an .xls workbook with one sheet, by the records' and the container's layout."""
 
     def record(kind: int, body: bytes) -> bytes:
         return struct.pack("<HH", kind, len(body)) + body
 
-    out = record(0x0009, struct.pack("<HH", 2, 0x10))
+    start = struct.pack("<HHHHII", 0x0600, 0x0005, 0, 0, 0, 0)
+    sheet = record(0x0809, struct.pack("<HHHHII", 0x0600, 0x0010, 0, 0, 0, 0))
     for r, row in enumerate(rows):
         for c, value in enumerate(row):
-            place = struct.pack("<HH3x", r, c)
+            place = struct.pack("<HHH", r, c, 0)
             if isinstance(value, str):
                 text = value.encode("ascii")
-                out += record(0x0004, place + bytes([len(text)]) + text)
+                sheet += record(0x0204, place + struct.pack("<HB", len(text), 0) + text)
             else:
-                out += record(0x0003, place + struct.pack("<d", value))
-    return out + record(0x000A, b"")
+                sheet += record(0x0203, place + struct.pack("<d", value))
+    sheet += record(0x000A, b"")
+    name = struct.pack("<BB", 5, 0) + b"Sheet"
+    head = len(record(0x0809, start)) + len(record(0x0085, bytes(6) + name)) + 4
+    book = record(0x0809, start) + record(0x0085, struct.pack("<IBB", head, 0, 0) + name)
+    stream = (book + record(0x000A, b"") + sheet).ljust(4096, b"\0")
+    sectors = len(stream) // 512  # the stream from sector 2 on, after the FAT and the directory
+    fat = [0xFFFFFFFD, 0xFFFFFFFE, *range(3, 2 + sectors), 0xFFFFFFFE]
+    fat += [0xFFFFFFFF] * (128 - len(fat))
+
+    def entry(name: str, kind: int, child: int, first: int, size: int) -> bytes:
+        label = (name + "\0").encode("utf-16-le") if name else b""
+        body = label.ljust(64, b"\0") + struct.pack("<HBB", len(label), kind, 1)
+        body += struct.pack("<iii", -1, -1, child) + bytes(36)
+        return body + struct.pack("<IQ", first, size)
+
+    folder = entry("Root Entry", 5, 1, 0xFFFFFFFE, 0) + entry("Workbook", 2, -1, 2, len(stream))
+    folder += 2 * entry("", 0, -1, 0, 0)
+    header = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(16)
+    header += struct.pack("<HHHHH6x", 0x3E, 3, 0xFFFE, 9, 6)
+    header += struct.pack("<IIIIIIIII", 0, 1, 1, 0, 4096, 0xFFFFFFFE, 0, 0xFFFFFFFE, 0)
+    header += struct.pack("<109I", 0, *[0xFFFFFFFF] * 108)
+    return header + struct.pack("<128I", *fat) + folder + stream
 
 
-def test_T8_old_workbooks_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "IXI.xls"
-    path.write_bytes(biff2([["IXI_ID", "SEX_ID (1=m, 2=f)", "AGE"], [2.0, 2.0, 35.8], [12.0, 1.0]]))
+def xlsx(rows: list[list[str | float]], dates: bool = False) -> bytes:
+    """The bytes of an .xlsx workbook with one sheet; numbers are dates if wanted."""
+    cells = "".join(
+        "<row>"
+        + "".join(
+            f'<c t="inlineStr"><is><t>{v}</t></is></c>'
+            if isinstance(v, str)
+            else f'<c s="{int(dates)}"><v>{v}</v></c>'
+            for v in row
+        )
+        + "</row>"
+        for row in rows
+    )
+    main = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    kinds = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    packed = "http://schemas.openxmlformats.org/package/2006"
+    files = {
+        "[Content_Types].xml": f'<Types xmlns="{packed}/content-types"/>',
+        "_rels/.rels": f'<Relationships xmlns="{packed}/relationships"><Relationship Id="r" '
+        f'Type="{kinds}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook {main} xmlns:r="{kinds}"><sheets>'
+        '<sheet name="S" sheetId="1" r:id="r1"/></sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{packed}/relationships">'
+        f'<Relationship Id="r1" Type="{kinds}/worksheet" Target="worksheets/s.xml"/>'
+        f'<Relationship Id="r2" Type="{kinds}/styles" Target="styles.xml"/></Relationships>',
+        "xl/styles.xml": f'<styleSheet {main}><cellXfs><xf numFmtId="0"/><xf numFmtId="14"/>'
+        "</cellXfs></styleSheet>",
+        "xl/worksheets/s.xml": f"<worksheet {main}><sheetData>{cells}</sheetData></worksheet>",
+    }
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, f'<?xml version="1.0" encoding="UTF-8"?>{text}')
+    return held.getvalue()
+
+
+@pytest.mark.parametrize(("ending", "make"), [("xls", biff8), ("xlsx", xlsx)])
+def test_T8_workbooks_old_and_new_are_read(
+    tmp_path: Path, ending: str, make: Callable[[list[list[str | float]]], bytes]
+) -> None:
+    path = tmp_path / f"IXI.{ending}"
+    path.write_bytes(make([["IXI_ID", "SEX_ID (1=m, 2=f)", "AGE"], [2.0, 2.0, 35.8], [12.0, 1.0]]))
     sex = "sex_id (1=m, 2=f)"
     assert read_table(path) == [
         {"ixi_id": "2", sex: "2", "age": "35.8"},
@@ -173,38 +236,10 @@ def test_T8_old_workbooks_are_read(tmp_path: Path) -> None:
     ]
 
 
-def test_T8_dates_and_errors_of_a_workbook_are_text(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import xlrd
-    from xlrd.sheet import Cell
-
-    cells = [
-        [(1, "IXI_ID"), (1, "SEX_ID (1=m, 2=f)"), (1, "AGE"), (1, "STUDY_DATE")],
-        [(2, 2.0), (2, 2.0), (2, 35.800136892539), (3, 38674.0)],
-        [(2, 12.0), (0, ""), (5, 42), (6, "")],
-    ]
-
-    class Sheet:
-        nrows = len(cells)
-
-        def row(self, index: int) -> list[Cell]:
-            return [Cell(kind, value) for kind, value in cells[index]]
-
-    class Book:
-        datemode = 0
-
-        def sheet_by_index(self, _: int) -> Sheet:
-            return Sheet()
-
-    monkeypatch.setattr(xlrd, "open_workbook", lambda **_: Book())
-    path = tmp_path / "IXI.xls"
-    path.write_bytes(b"workbook")
-    sex = "sex_id (1=m, 2=f)"
-    assert read_table(path) == [
-        {"ixi_id": "2", sex: "2", "age": "35.800136892539", "study_date": "2005-11-18"},
-        {"ixi_id": "12", sex: "", "age": "", "study_date": ""},
-    ]
+def test_T8_dates_of_a_workbook_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "t.xlsx"
+    path.write_bytes(xlsx([["STUDY_DATE"], [38674.0]], dates=True))
+    assert read_table(path) == [{"study_date": "2005-11-18"}]
 
 
 @pytest.mark.parametrize("raw", [b"", b"not a workbook", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" * 80])
@@ -255,6 +290,49 @@ def test_an_atlas_of_many_names_is_not_expected_to_be_complete() -> None:
     many = {k: f"region {k}" for k in range(1, 60)}
     assert about_names(labels, many) == []
     assert about_names(labels, {}) == [] and about_names(None, many) == []
+
+
+def test_T8_a_quote_that_is_never_closed_swallows_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "t.tsv"
+    path.write_text('participant_id\tsex\tnote\nsub-01\tM\t"moved\nsub-02\tF\t"ok" so"\n')
+    rows = read_table(path)
+    assert [(r["participant_id"], r["sex"]) for r in rows] == [("sub-01", "M"), ("sub-02", "F")]
+    assert rows[0]["note"] == "moved"
+    path = tmp_path / "t.csv"  # here a cell may have several lines
+    path.write_text('id,note,sex\n1,"a, b\nc",M\n2,x,F\n')
+    assert [(r["note"], r["sex"]) for r in read_table(path)] == [("a, b\nc", "M"), ("x", "F")]
+    path.write_text('id,note,sex\n1,"a,M\n2,x,F\n')
+    assert [r["sex"] for r in read_table(path)] == ["M", "F"]
+
+
+def test_T8_columns_apart_by_spaces(tmp_path: Path) -> None:
+    path = tmp_path / "t.tsv"
+    path.write_text("participant_id sex  age\nsub-01 M 30\nsub-02 F 31\n")
+    assert read_table(path)[1] == {"participant_id": "sub-02", "sex": "F", "age": "31"}
+    path.write_text("subject id\nanna maria b\n")  # one column whose name has a space
+    assert read_table(path) == [{"subject id": "anna maria b"}]
+
+
+def test_T8_a_comma_in_a_header_is_no_separator(tmp_path: Path) -> None:
+    path = tmp_path / "t.tsv"
+    path.write_text('id;"age, in years, at scan";sex\n1;30;M\n')
+    assert read_table(path) == [{"id": "1", "age, in years, at scan": "30", "sex": "M"}]
+
+
+def test_T8_names_of_rows_are_left_away(tmp_path: Path) -> None:
+    path = tmp_path / "t.txt"  # as R writes it: the header has one cell less
+    path.write_text('"participant_id" "age"\n"1" "sub-01" 30\n"2" "sub-02" 31\n')
+    assert [r["age"] for r in read_table(path)] == ["30", "31"]
+
+
+def test_T8_nothing_is_taken_of_a_row_with_too_many_cells(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("participant_id,site,sex,age\ns1,Bonn, Nord,M,30\ns2,Ulm,F,31\n")
+    first, second = read_table(path)
+    assert person([second]).age == 31
+    found = person([first])
+    assert found.sex == "" and math.isnan(found.age)
+    assert "row-too-long" in {f.code for f in found.findings}
 
 
 def test_missing_values_are_empty_however_they_are_written() -> None:

@@ -25,7 +25,7 @@ def prepare(
     ] = None,
     table: Annotated[
         Path | None,
-        typer.Option(help="A CSV, TSV or XLS file with sex, age, ... per subject or file."),
+        typer.Option(help="A CSV, TSV or Excel file with sex, age, ... per subject or file."),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
     dask: Annotated[
@@ -68,6 +68,12 @@ def prepare(
         say(
             f"{result.warned} of {result.prepared + result.skipped} scans have warnings, most "
             f"often {_counted(result.warnings, 3)}; see {result.cohort / 'qc' / 'index.html'}"
+        )
+    unread = result.findings.get("table-fits-nobody", 0)
+    if unread:
+        say(
+            f"The table of people fits none of {unread} scans, so their age and sex are unknown: "
+            f"see {result.cohort / 'qc' / 'findings.tsv'}."
         )
     if result.quarantined:
         say(f"Left out: {_counted(result.reasons)}")

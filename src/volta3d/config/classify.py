@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,7 @@ from volta3d.config.base import (
     preset_names,
 )
 
+ClassName = Annotated[str, Field(coerce_numbers_to_str=True)]
 CLASSIFY_FOLDER = "presets/classify"
 
 
@@ -57,7 +58,7 @@ class ClassifyConfig(Config):
     epoch: Literal["inner", "last"] = "inner"  # [C] never chosen on the test fold
     patience: Count = 0  # [C] stop after so many epochs without a better one; 0: never
     task: Literal["auto", "classification", "regression"] = "auto"
-    classes: tuple[str | int | float, ...] = ()  # only these; the last is the positive one
+    classes: tuple[ClassName, ...] = ()  # only these; the last is the positive one
     conflicts: Literal["refuse", "drop"] = "refuse"  # a subject with two labels
     visits: Literal["all", "first"] = "all"  # first: one scan a person, the first with a class
     final_model: bool = True  # also fit on everybody, for predict

@@ -44,8 +44,8 @@ def cells_of(text: str) -> list[list[str]]:
     """The lines of a text as cells.
 
     The separator is the one that gives the header most columns. Without any, words apart by
-    spaces are columns if every line has as many. A quote that is never closed, or not where a
-    quoted cell ends, is a letter like any other.
+    spaces are columns if every line has as many (or one more, the name of the row). A quote that
+    is never closed, or not where a quoted cell ends, is a letter like any other.
     """
     stated = re.match(r"sep=([;,\t])\r?\n", text, re.IGNORECASE)  # how Excel names its separator
     text = text[stated.end() :] if stated else text
@@ -55,7 +55,8 @@ def cells_of(text: str) -> list[list[str]]:
     if separator not in first:
         words = [_split(line.strip(), " ") for line in lines if line.strip()]
         words = [[w for w in line if w] for line in words]
-        if len({len(line) for line in words}) == 1 and len(words[0]) > 1:
+        counts = {len(line) for line in words[1:]}
+        if len(counts) == 1 and len(words[0]) > 1 and counts <= {len(words[0]), len(words[0]) + 1}:
             return words
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))

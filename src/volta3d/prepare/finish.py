@@ -88,8 +88,9 @@ def finish(
     facts = {r["key"]: r for r in records}
     facts |= {o.key: read_facts(pieces / o.key) for _, o in kept if o.key not in facts}
     kept = mark_mixtures(kept, facts)
-    participants, counts = participants_table(kept, facts)
-    findings, quarantine = findings_table(kept, facts), quarantine_table(refused)
+    participants, counts = participants_table(kept, facts, work.out)
+    findings = findings_table(kept, facts)
+    quarantine = quarantine_table(refused, None if pseudonymiser else work.out)
     if pseudonymiser is not None:
         participants = pseudonymiser.participants(participants)
         findings = pseudonymiser.findings(findings)

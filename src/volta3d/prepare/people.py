@@ -7,12 +7,12 @@ from pathlib import Path
 
 from volta3d.artefacts import COLUMNS, PARTICIPANTS
 from volta3d.prepare.ages import unit_of_column
+from volta3d.prepare.fetched import missing_content
 from volta3d.prepare.findings import Finding
 from volta3d.prepare.ids import match_ids
 from volta3d.prepare.scan import plain
 from volta3d.prepare.tables import (
     DIAGNOSIS_COLUMNS,
-    Columns,
     Person,
     Row,
     person,
@@ -42,23 +42,39 @@ class People:
     def __init__(self, root: Path, participants: Iterable[str]) -> None:
         self.root, self.table = root, root / PARTICIPANTS
         self.columns = read_columns(root / COLUMNS)
+        self._elsewhere = missing_content(self.table)
         wanted = list(participants)
         self._tables = [
             _Rows(read_table(path), wanted)
             for path in (self.table, root / ROOT_SESSIONS)
-            if path.is_file()
+            if path.is_file() and missing_content(path) is None
         ]
 
-    def describe(self, participant: str, session: str) -> tuple[Person, list[Finding]]:
-        """What is known of a participant in a session (empty if there are none)."""
-        rows, findings = _rows_beside(self.root / participant, session), list[Finding]()
-        for number, table in enumerate(self._tables):
+    def describe(
+        self, participant: str, session: str, below: str = ""
+    ) -> tuple[Person, list[Finding]]:
+        """What is known of a participant in a session.
+
+        Args:
+            participant: as the folder is called.
+            session: as its folder is called, empty without one.
+            below: the folder of the participants' folders, relative to the root.
+        """
+        rows = _rows_beside(self.root / below / participant, session)
+        findings: list[Finding] = []
+        for table in self._tables:
             found, noticed = table.of(participant, session)
             rows += found
-            findings += noticed if number == 0 or not found else []
-        if not self._tables:
-            what = "The data set has no participants.tsv"
-            findings.append(Finding("warning", "no-participant-row", what))
+            findings += noticed
+        if self._elsewhere is not None:
+            what = f"participants.tsv: {self._elsewhere.what}"
+            fix = self._elsewhere.how_to_fix
+            findings.append(Finding("warning", "table-not-fetched", what, fix))
+        elif rows:  # one of the tables knows it
+            findings = [f for f in findings if f.code != "no-participant-row"]
+        elif not self._tables:
+            what, fix = "Not in a participants.tsv", "Put one on top of the data set"
+            findings.append(Finding("warning", "no-participant-row", what, fix))
         about = person(rows, self.columns)
         return about, findings
 

@@ -53,11 +53,16 @@ class Person:
     findings: tuple[Finding, ...]
 
 
-def read_table(path: Path) -> list[Row]:
+def read_table(path: Path, values: Iterable[str] = ()) -> list[Row]:
     """The rows of a table, column names in lower case, cells stripped, missing values empty.
 
     See ``dialects`` for what is read; .xls and .xlsx workbooks are too. A line with one cell more
     than the header begins with a name of its row, which is left away, if all lines do so.
+
+    Args:
+        path: of a text or a workbook.
+        values: words such as "none" that are values here, though elsewhere they say that a value
+            is missing.
 
     Raises:
         CohortError: unreadable, or not a table.
@@ -65,12 +70,13 @@ def read_table(path: Path) -> list[Row]:
     lines = [line for line in read_cells(path) if any(c.strip() for c in line)]
     if not lines:
         return []
+    missing = MISSING - {v.strip().lower() for v in values}
     names = [_cell(name, frozenset()).lower() for name in lines[0]]
     if len(lines) > 1 and all(len(line) == len(names) + 1 for line in lines[1:]):
         names = ["", *names]
-    rows = []
+    rows = list[Row]()
     for line in lines[1:]:
-        row = dict(zip(names, map(_cell, line), strict=False))
+        row = dict(zip(names, [_cell(c, missing) for c in line], strict=False))
         if any(cell.strip() for cell in line[len(names) :]):  # which cell is one too many?
             row = {**dict.fromkeys(names, ""), names[0]: _cell(line[0]), SHIFTED: SHIFTED}
         rows.append(row)
@@ -106,8 +112,9 @@ def person(rows: Iterable[Row], columns: Columns | Mapping[str, str] | None = No
         what = f"Age is given as '{plain(text)}'" if text else "Age is not given"
         what += f" in {unit}" if text and unit else ""
         fix = "Write it in years, or name years, months, weeks or days in the column's header"
-        level, fix = ("warning", fix) if text else ("info", "")
-        findings.append(Finding(level, "age-unknown", what, fix))
+        findings.append(
+            Finding("warning" if text else "info", "age-unknown", what, fix if text else "")
+        )
     site, diagnosis = _first(given, SITE_COLUMNS), _first(given, DIAGNOSIS_COLUMNS)
     return Person(sex, age, plain(site), plain(diagnosis), tuple(findings))
 

@@ -11,7 +11,7 @@ import pytest
 
 from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort, write_cohort
-from volta3d.config import ClassifyConfig
+from volta3d.config import ClassifyConfig, load_classify, parse_yaml
 from volta3d.downstream.classification.labels import read_labels
 from volta3d.errors import UsageError
 
@@ -72,6 +72,40 @@ def test_T4_float_labels_are_the_same_classes(tmp_path: Path) -> None:
     cohort = cohort_of(tmp_path / "c", diagnosis=["0", "1.0", "0.0", "1", "0", "1"])
     found = read_labels(cohort, "diagnosis", config())
     assert found.labels == ("0", "1") and found.values.tolist() == [0, 1] * 3
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        (("No", "Yes", "Maybe"), "[No, Yes]"),
+        (("010", "020", "030"), "[010, 020]"),
+        (("010", "10", "20"), "[010, 10]"),
+        (("1.0", "2.0", "3.0"), "[1.0, 2.0]"),
+        (("on", "off", "x"), "[on, off]"),
+        (("null", "~", "true"), "[null, true]"),
+        (("None", "NA", "x"), "[None, NA]"),
+        (("1e3", "2e3", "x"), "[1e3, 2e3]"),
+    ],
+    ids=str,
+)
+def test_T3_names_of_classes_are_text(
+    tmp_path: Path, values: tuple[str, ...], classes: str
+) -> None:
+    cohort = cohort_of(tmp_path / "c", sex=["F"] * 12)
+    table = tmp_path / "labels.csv"
+    lines = [f"sub-{i:02d},{values[i % 3]}" for i in range(12)]
+    table.write_text("participant_id,y\n" + "\n".join(lines) + "\n")
+    asked = load_classify("small", ["folds=2", f"classes={classes}"])
+    found = read_labels(cohort, "y", asked, table)
+    assert found.labels == tuple(classes.strip("[]").split(", ")) and len(found.rows) == 8
+    # and out of the YAML file that a run writes
+    assert ClassifyConfig(**parse_yaml(asked.to_yaml(), where="run")) == asked
+
+
+def test_T3_a_class_may_be_called_by_its_number(tmp_path: Path) -> None:
+    cohort = cohort_of(tmp_path / "c", diagnosis=["1.0", "2.0"] * 3)
+    assert read_labels(cohort, "diagnosis", config(classes=("2", "1"))).labels == ("2.0", "1.0")
+    assert config(classes=(1, 2)).classes == ("1", "2")
 
 
 def test_T7_sex_is_what_prepare_made_of_each_archive_s_coding(tmp_path: Path) -> None:

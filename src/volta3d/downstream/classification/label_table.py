@@ -8,13 +8,12 @@ from typing import Any
 
 from volta3d.cohort.identity import person_key
 from volta3d.errors import UsageError, nearest
-from volta3d.prepare.tables import bare, read_table
-
-PREFIXES = {"participant_id": "sub-", "session": "ses-"}
+from volta3d.prepare.ids import bare
+from volta3d.prepare.tables import read_table
 
 
 def own_table(
-    table: Path, people: Any, target: str
+    table: Path, people: Any, target: str, classes: Sequence[str] = ()
 ) -> tuple[list[Any], dict[int, tuple[str, str]]]:
     """Values for each scan out of a table, and which scans have no row there.
 
@@ -23,11 +22,12 @@ def own_table(
             ``dataset``; ids are compared without case and without ``sub-`` and ``ses-``.
         people: the cohort's participants.
         target: the column.
+        classes: names of classes, also such as "none" that elsewhere mean a missing value.
 
     Raises:
         UsageError: no such column, no ids, an id with two values, or an id that two people have.
     """
-    rows = read_table(table)
+    rows = read_table(table, classes)
     columns = list(rows[0]) if rows else []
     if target.lower() not in columns:
         raise UsageError(
@@ -85,4 +85,4 @@ def no_row_matches(table: Path, people: Any) -> UsageError:
 
 
 def _key(row: Mapping[str, Any], keys: Sequence[str]) -> tuple[str, ...]:
-    return tuple(bare(str(row.get(k, "")), PREFIXES.get(k, "")) for k in keys)
+    return tuple(bare(str(row.get(k, ""))) for k in keys)

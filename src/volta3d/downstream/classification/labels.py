@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,9 +94,11 @@ def read_labels(
     people = cohort.participants
     subjects, findings = subjects_of(people)
     given, dropped = (
-        (_column(people, target), {}) if table is None else own_table(table, people, target)
+        (_column(people, target), {})
+        if table is None
+        else own_table(table, people, target, config.classes)
     )
-    texts = ["" if _missing(v) else label_text(v) for v in given]
+    texts = one_spelling(["" if _missing(v, config.classes) else label_text(v) for v in given])
     for row, text in enumerate(texts):
         if not text and row not in dropped:
             dropped[row] = ("no-label", f"No {target} is known for it")
@@ -149,22 +152,40 @@ def _column(people: Any, target: str) -> list[Any]:
     return values
 
 
-def _missing(value: Any) -> bool:
+def _missing(value: Any, classes: Sequence[str]) -> bool:
     if value is None or value != value:
         return True
-    return str(value).strip().lower() in MISSING
+    text = str(value).strip()
+    return text.lower() in MISSING and text not in classes
 
 
 def label_text(value: Any) -> str:
-    """A label as text; 1, 1.0 and "1.0" are the same one."""
-    text = str(value).strip()
-    try:
-        number = float(text)
-    except ValueError:
+    """A label as text: text as it is written, numbers without an idle fraction, "" of infinity."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return ""
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    return str(value).strip()
+
+
+def one_spelling(texts: Sequence[str]) -> list[str]:
+    """Labels of which 1 and 1.0 become 1, as both stand in one table; 010 and 10 stay apart."""
+    spelled: dict[str, set[str]] = {}
+    for text in texts:
+        spelled.setdefault(_plain_number(text), set()).add(text)
+    return [_plain_number(t) if len(spelled[_plain_number(t)]) > 1 else t for t in texts]
+
+
+def named_among(text: str, names: Sequence[str]) -> str:
+    """The name that a label is one of, 1 for 1.0 where that is what it is called; else itself."""
+    if text in names:
         return text
-    if not math.isfinite(number):
-        return ""
-    return str(int(number)) if number == int(number) and abs(number) < 1e15 else repr(number)
+    same = [name for name in names if _plain_number(name) == _plain_number(text)]
+    return same[0] if len(same) == 1 else text
+
+
+def _plain_number(text: str) -> str:
+    return re.sub(r"^(-?(?:0|[1-9]\d*))\.0+$", r"\1", text)
 
 
 def _kind(texts: Sequence[str], given: Sequence[Any], config: ClassifyConfig, target: str) -> str:
@@ -195,7 +216,7 @@ def _classes(texts: Sequence[str], config: ClassifyConfig, target: str) -> tuple
     """The classes in order: those asked for, else controls first and the rest by name."""
     present = sorted(set(texts))
     if config.classes:
-        wanted = tuple(label_text(c) for c in config.classes)
+        wanted = tuple(named_among(c.strip(), present) for c in config.classes)
         for name in wanted:
             if name not in present:
                 raise UsageError("No scan has this class", where=name, fix=nearest(name, present))

@@ -18,7 +18,7 @@ from volta3d.cohort.participants import write_table
 from volta3d.cohort.subjects import subjects_of
 from volta3d.downstream.arms import SAW
 from volta3d.downstream.classification.label_table import no_row_matches, own_table
-from volta3d.downstream.classification.labels import label_text
+from volta3d.downstream.classification.labels import label_text, named_among
 from volta3d.downstream.classification.predictions import (
     PREDICTIONS,
     score_columns,
@@ -151,8 +151,8 @@ def _known(
 ) -> tuple[pd.DataFrame, list[dict[str, str]]]:
     """The scans that every arm predicted and that have a label, and what became of the others."""
     everybody = pd.concat([a.rows for a in arms]).drop_duplicates("scan_id", ignore_index=True)
-    values, reasons = own_table(labels, everybody, target)
-    texts = [label_text(v) for v in values]
+    values, reasons = own_table(labels, everybody, target, classes)
+    texts = [named_among(label_text(v), classes) for v in values]
     if len(reasons) == len(everybody):
         raise no_row_matches(labels, everybody)
     for row, text in enumerate(texts):

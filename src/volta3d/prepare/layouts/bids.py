@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from volta3d.prepare.fetched import missing_content
 from volta3d.prepare.findings import Finding
 from volta3d.prepare.formats import is_nifti, stem
 from volta3d.prepare.layouts.bids_labels import LABELS_OUT, label_files, matching_label, names_of
 from volta3d.prepare.layouts.bids_names import DESCRIPTION, dataset_name, entities, is_synthetic
 from volta3d.prepare.layouts.bids_roots import BidsRoot, bids_root
 from volta3d.prepare.layouts.bids_versions import chosen, remarkable
+from volta3d.prepare.people import People
 from volta3d.prepare.scan import LINK_OUT, Discovery, Scan, plain, slug, unique, within
-from volta3d.prepare.tables import Row, bare, by_id, load_json, person, read_table, sex_levels
+from volta3d.prepare.tables import load_json
 from volta3d.prepare.walk import entries, folders, is_folder
 
 
@@ -25,10 +25,7 @@ class DataSet:
     root: Path
     name: str
     synthetic: bool
-    rows: Mapping[str, Row]
-    repeated: frozenset[str]
-    levels: Mapping[str, str]
-    unfetched: Finding | None = None  # why its participants.tsv cannot be read
+    people: People
 
 
 def matches(root: Path) -> bool:
@@ -43,7 +40,7 @@ def matches(root: Path) -> bool:
 def discover(root: Path) -> Discovery:
     """The scans of a BIDS data set, or of a part of one, with what its tables say about them."""
     data_set = bids_root(root) or BidsRoot(root)
-    about, labels = _data_set(data_set.folder), label_files(data_set.folder, data_set.labels)
+    labels = label_files(data_set.folder, data_set.labels)
     names: dict[Path, dict[int, str]] = {}
     refused, by_subject = list[tuple[Path, Finding]](), dict[str, list[Path]]()
     for image in sorted(_images(data_set)):
@@ -53,7 +50,7 @@ def discover(root: Path) -> Discovery:
         else:
             subject = image.relative_to(data_set.folder).parts[0]
             by_subject.setdefault(subject, []).append(image)
-    scans = []
+    about, scans = _data_set(data_set.folder, by_subject), []
     for subject, images in by_subject.items():
         siblings = [entities(image) for image in images]
         candidates = labels.of.get(subject.lower(), [])
@@ -85,43 +82,20 @@ def _images(data_set: BidsRoot) -> Iterable[Path]:
             yield from t1 or [p for p in named if stem(p).lower().endswith("_unit1")]
 
 
-def _data_set(root: Path) -> DataSet:
+def _data_set(root: Path, participants: Iterable[str]) -> DataSet:
     description = load_json(root / DESCRIPTION)
-    table = root / "participants.tsv"
-    elsewhere = missing_content(table)
-    if elsewhere is not None:
-        return DataSet(
-            root, dataset_name(root, description), is_synthetic(description), {}, frozenset(), {},
-            elsewhere,
-        )  # fmt: skip
-    rows, repeated = by_id(read_table(table) if table.is_file() else [], "participant_id", "sub-")
     return DataSet(
         root=root,
         name=dataset_name(root, description),
         synthetic=is_synthetic(description),
-        rows=rows,
-        repeated=frozenset(repeated),
-        levels=sex_levels(root / "participants.json"),
+        people=People(root, participants),
     )
 
 
 def _scan(image: Path, data_set: DataSet) -> Scan:
     participant, *between, _ = image.relative_to(data_set.root).parts
     session = between[0] if between[0].startswith("ses-") else ""
-    key, findings = bare(participant, "sub-"), []
-    found = _session_rows(data_set.root / participant, session)
-    if key in data_set.rows:
-        found.append(data_set.rows[key])
-    elif data_set.unfetched is not None:
-        what = f"participants.tsv: {data_set.unfetched.what}"
-        fix = data_set.unfetched.how_to_fix
-        findings.append(Finding("warning", "table-not-fetched", what, fix))
-    else:
-        findings.append(Finding("warning", "no-participant-row", "Not in participants.tsv"))
-    if key in data_set.repeated:
-        what = "More than one row of participants.tsv; took the first"
-        findings.append(Finding("warning", "repeated-participant", what, "Keep one row each"))
-    about = person(found, data_set.levels)
+    about, findings = data_set.people.describe(participant, session)
     return Scan(
         source=image,
         scan_id=slug(f"{data_set.name}_{stem(image).rsplit('_', 1)[0]}"),
@@ -136,11 +110,3 @@ def _scan(image: Path, data_set: DataSet) -> Scan:
         synthetic=data_set.synthetic,
         findings=(*findings, *about.findings),
     )
-
-
-def _session_rows(subject: Path, session: str) -> list[Row]:
-    table = subject / f"{subject.name}_sessions.tsv"
-    if not session or not table.is_file():
-        return []
-    rows, _ = by_id(read_table(table), "session_id", "ses-")
-    return [rows[key] for key in [bare(session, "ses-")] if key in rows]

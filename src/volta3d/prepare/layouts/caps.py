@@ -13,8 +13,9 @@ from pathlib import Path
 from volta3d.prepare.findings import Finding
 from volta3d.prepare.formats import is_nifti, stem
 from volta3d.prepare.layouts.bids_names import DESCRIPTION, dataset_name, entities, is_synthetic
+from volta3d.prepare.people import People
 from volta3d.prepare.scan import LINK_OUT, Discovery, Scan, plain, slug, unique, within
-from volta3d.prepare.tables import Row, bare, by_id, load_json, person, read_table, sex_levels
+from volta3d.prepare.tables import load_json
 from volta3d.prepare.walk import entries
 
 SPACE = "MNI152NLin2009cSym"
@@ -30,9 +31,7 @@ def discover(root: Path) -> Discovery:
     """One scan per t1_linear image, with what tables put along say about its subject."""
     description = load_json(root / DESCRIPTION)
     dataset = dataset_name(root, description)
-    table = root / "participants.tsv"
-    rows, _ = by_id(read_table(table) if table.is_file() else [], "participant_id", "sub-")
-    levels = sex_levels(root / "participants.json")
+    people = People(root, {folder.parts[-3] for folder in _folders(root)})
     scans, refused = list[Scan](), list[tuple[Path, Finding]]()
     for folder in _folders(root):
         for image, findings in _chosen(folder):
@@ -40,12 +39,8 @@ def discover(root: Path) -> Discovery:
                 refused.append((image, LINK_OUT))
                 continue
             participant, session = folder.parts[-3], folder.parts[-2]
-            found = _session_rows(folder.parent.parent, session)
-            found += [rows[k] for k in [bare(participant, "sub-")] if k in rows]
-            if not found:
-                what, fix = "Not in a participants.tsv", "Copy that of the BIDS folder here"
-                findings = [*findings, Finding("warning", "no-participant-row", what, fix)]
-            about = person(found, levels)
+            about, noticed = people.describe(participant, session, "subjects")
+            findings = [*findings, *noticed]
             kept = [p for p in stem(image).split("_") if not p.startswith(("space", "desc", "res"))]
             scans.append(
                 Scan(
@@ -87,9 +82,3 @@ def _chosen(folder: Path) -> Iterator[tuple[Path, list[Finding]]]:
             what = f"{len(versions)} versions of one image; took {stem(versions[0])}"
             findings.append(Finding("info", "several-versions", what))
         yield versions[0], findings
-
-
-def _session_rows(subject: Path, session: str) -> list[Row]:
-    table = subject / f"{subject.name}_sessions.tsv"
-    rows, _ = by_id(read_table(table) if table.is_file() else [], "session_id", "ses-")
-    return [rows[key] for key in [bare(session, "ses-")] if key in rows]

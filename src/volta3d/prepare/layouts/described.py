@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from volta3d.errors import CohortError
 from volta3d.prepare.findings import Finding
 from volta3d.prepare.formats import stem
+from volta3d.prepare.ids import LEVELS, match_ids
+from volta3d.prepare.people import PEOPLE, SESSIONS, of_session, unclear_id
 from volta3d.prepare.scan import Scan, plain
-from volta3d.prepare.tables import Row, person, read_table
+from volta3d.prepare.tables import Columns, Row, person, read_columns, read_table
 
 FILES = (
     "file", "filename", "file_name", "path", "filepath", "file_path", "image", "image_path", "scan",
     "scan_file", "nifti", "t1", "t1w", "t1_path",
 )  # fmt: skip
-PEOPLE = (
-    "participant_id", "subject_id", "participant", "subject", "sub", "subjectid", "patient_id",
-    "patient", "ptid", "id", "name",
-)  # fmt: skip
-SESSIONS = ("session_id", "session", "ses", "visit", "viscode", "timepoint")
 REPLACED = {"no-participant-row", "sex-unknown", "age-unknown"}
 NO_ROW = Finding("warning", "no-participant-row", "Not in the participants table")
 
@@ -31,26 +27,30 @@ class Table:
     """A table with a row per file or per subject.
 
     Args:
-        path: CSV, TSV or XLS.
-        levels: what codes of its sex column mean.
+        path: a text, or a workbook of Excel.
+        columns: what codes and units of its columns mean; else what a .json file beside it says.
+        participants: ids of the scans it is to describe, as far as they are known.
 
     Raises:
         CohortError: unreadable, or no column names a file or a subject.
     """
 
-    def __init__(self, path: Path, levels: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, path: Path, columns: Columns | None = None, participants: Iterable[str] = ()
+    ) -> None:
         rows = read_table(path)
-        columns = list(rows[0]) if rows else []
-        self.levels = levels
-        self.file = next((c for c in FILES if c in columns), "")
-        self.person = next((c for c in PEOPLE if c in columns), "")
+        names = list(rows[0]) if rows else []
+        self.columns = columns or read_columns(path.with_suffix(".json"))
+        self.file = next((c for c in FILES if c in names), "")
+        self.person = next((c for c in PEOPLE if c in names), "")
         if not self.file and not self.person:
             raise CohortError(
                 "A table has no column that names files or subjects; its columns are "
-                + (", ".join(columns[:12]) or "none"),
+                + (", ".join(names[:12]) or "none"),
                 where=path,
                 fix="Call the column of ids participant_id, or that of file names file",
             )
+        self.path, self.first = path, rows[0].get(self.person, "") if rows else ""
         self._files: dict[str, list[Row]] = {}
         self._people: dict[str, list[Row]] = {}
         for row in rows:
@@ -59,7 +59,8 @@ class Table:
             for key in {named, last, stem(Path(last))} - {""}:
                 self._files.setdefault(key, []).append(row)
             if row.get(self.person):
-                self._people.setdefault(compact(row[self.person]), []).append(row)
+                self._people.setdefault(row[self.person], []).append(row)
+        self._matches = match_ids(participants, self._people)
 
     def find(
         self, name: str, people: Iterable[str], session: str
@@ -75,11 +76,27 @@ class Table:
         for key in (name.lower(), file.name, stem(file)):
             if len(self._files.get(key, [])) == 1:
                 return self._files[key][0], ()
-        for one in people:
-            rows = self._people.get(compact(one), [])
-            if one and rows:
-                return _of_session(rows, session)
+        for one in filter(None, people):
+            ids = self._ids(one)
+            if len(ids) > 1:
+                return {}, (unclear_id(one, ids),)
+            for own in ids:
+                row, noticed = of_session(self._people[own], session)
+                return row, tuple(noticed)
         return {}, (NO_ROW,)
+
+    def _ids(self, person: str) -> Sequence[str]:
+        """The ids of the table that a name fits, those as good as each other."""
+        if person in self._matches.unclear:
+            return self._matches.unclear[person]
+        if person in self._matches.found:
+            return [self._matches.found[person]]
+        taken = set(self._matches.found.values())
+        for level in LEVELS:
+            ids = [own for own in self._people if level(own) == level(person) and own not in taken]
+            if ids:
+                return ids
+        return []
 
     def describe(self, scan: Scan, root: Path, people: Iterable[str] = ()) -> Scan:
         """A scan with what the table says; what it does not say stays as it was."""
@@ -88,7 +105,7 @@ class Table:
         row, findings = self.find(name, [scan.participant_id, *people], scan.session)
         if not row:
             return replace(scan, findings=(*scan.findings, *findings))
-        about = person([row], self.levels)
+        about = person([row], self.columns)
         known = {"site": about.site, "sex": about.sex, "diagnosis": about.diagnosis}
         values: dict[str, str] = {k: v for k, v in known.items() if v}
         values |= {"participant_id": plain(row[self.person])} if row.get(self.person) else {}
@@ -109,7 +126,7 @@ def described(scans: Sequence[Scan], table: Path, root: Path) -> tuple[Scan, ...
     """
     if not table.is_file():
         raise CohortError("No such table", where=table, fix="Check the path")
-    known = Table(table)
+    known = Table(table, participants={s.participant_id for s in scans})
     told = tuple(known.describe(scan, root) for scan in scans)
     if scans and all(NO_ROW in scan.findings for scan in told):
         raise CohortError(
@@ -119,22 +136,6 @@ def described(scans: Sequence[Scan], table: Path, root: Path) -> tuple[Scan, ...
             f"{scans[0].source.name if known.file else scans[0].participant_id}",
         )
     return told
-
-
-def compact(name: str) -> str:
-    """An id for comparison: letters and digits in lower case, without ``sub-``."""
-    return re.sub(r"[^a-z0-9]", "", re.sub(r"^(sub|ses)[-_]", "", name.lower()))
-
-
-def _of_session(rows: Sequence[Row], session: str) -> tuple[Row, tuple[Finding, ...]]:
-    if len(rows) == 1:
-        return rows[0], ()
-    wanted = compact(session)
-    for row in rows:
-        if wanted and any(compact(row.get(c, "")) == wanted for c in SESSIONS):
-            return row, ()
-    what = f"{len(rows)} rows for this subject; took the first"
-    return rows[0], (Finding("warning", "repeated-participant", what, "Keep one row each"),)
 
 
 def _known(scan: Scan, code: str) -> bool:

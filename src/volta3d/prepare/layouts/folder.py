@@ -14,12 +14,14 @@ from volta3d.prepare.formats import is_image, stem
 from volta3d.prepare.layouts.bids_names import DESCRIPTION, dataset_name, entities, is_synthetic
 from volta3d.prepare.layouts.described import NO_ROW, Table
 from volta3d.prepare.layouts.folder_labels import ALONE, Labels, sorted_out
+from volta3d.prepare.people import fits_nobody
 from volta3d.prepare.scan import LINK_OUT, Discovery, Scan, plain, slug, unique, within
-from volta3d.prepare.tables import label_names, load_json, person, sex_levels
+from volta3d.prepare.tables import label_names, load_json, person, read_columns
 from volta3d.prepare.walk import entries, files_below
+from volta3d.prepare.workbook import WORKBOOKS
 
 TABLES = ("participants.tsv", "participants.csv")
-TABLE_ENDINGS = {".tsv", ".csv", ".xls"}
+TABLE_ENDINGS = {".tsv", ".csv", *WORKBOOKS}
 NOT_PEOPLE = {"dseg.tsv"}
 
 
@@ -75,17 +77,20 @@ def discover(root: Path) -> Discovery:
 
 def _with_tables(scans: list[Scan], folder: Path) -> list[Scan]:
     """Scans described by the first table that knows any of them."""
-    for table in _tables(folder):
-        told = [table.describe(s, folder, _people(s.source, folder)) for s in scans]
-        if any(NO_ROW not in scan.findings for scan in told):
-            return told
     unknown = person([]).findings
+    for table in _tables(folder):
+        about = [table.describe(s, folder, _people(s.source, folder)) for s in scans]
+        if any(NO_ROW not in scan.findings for scan in about):
+            return about
+        if scans and table.person:
+            ours = scans[0].participant_id
+            unknown = (*unknown, fits_nobody(table.path.name, table.person, table.first, ours))
     return [replace(scan, findings=(*scan.findings, *unknown)) for scan in scans]
 
 
 def _tables(folder: Path) -> Iterator[Table]:
     others = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in TABLE_ENDINGS]
-    levels = sex_levels(folder / "participants.json")
+    levels = read_columns(folder / "participants.json")
     named = [folder / name for name in TABLES if (folder / name).is_file()]
     for path in [*named, *(p for p in others if p.name not in NOT_PEOPLE and p.is_file())]:
         try:

@@ -72,7 +72,9 @@ def _row(rows: list[Row]) -> tuple[Row, list[Finding]]:
 
 def _rows(root: Path) -> dict[int, list[Row]]:
     rows: dict[int, list[Row]] = {}
-    tables = near_tables(root, lambda name, names: name == "ixi.xls" or "ixi_id" in names)
+    tables = near_tables(
+        root, lambda name, names: name in ("ixi.xls", "ixi.xlsx") or "ixi_id" in names
+    )
     for row in read_table(tables[0]) if tables else []:
         number = row.get("ixi_id", "").upper().removeprefix("IXI")
         if number.isdigit():

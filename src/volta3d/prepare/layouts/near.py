@@ -7,8 +7,9 @@ from itertools import chain
 from pathlib import Path
 
 from volta3d.prepare.tables import table_columns
+from volta3d.prepare.workbook import WORKBOOKS
 
-ENDINGS = {".csv", ".tsv", ".xls"}
+ENDINGS = {".csv", ".tsv", *WORKBOOKS}
 MOST = 500  # entries of a folder that are looked at: tables lie on top, not under a thousand scans
 Wanted = Callable[[str, frozenset[str]], bool]
 
@@ -31,8 +32,7 @@ def near_tables(
     places.append(_files(root.resolve().parent))
     found = []
     for path in chain.from_iterable(places):
-        columns = frozenset[str]() if path.suffix.lower() == ".xls" else table_columns(path)
-        if wanted(path.name.lower(), columns):
+        if wanted(path.name.lower(), table_columns(path)):
             found.append(path)
     return found
 
