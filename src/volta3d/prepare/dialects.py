@@ -56,7 +56,8 @@ def cells_of(text: str) -> list[list[str]]:
         words = [_split(line.strip(), " ") for line in lines if line.strip()]
         words = [[w for w in line if w] for line in words]
         counts = {len(line) for line in words[1:]}
-        if len(counts) == 1 and len(words[0]) > 1 and counts <= {len(words[0]), len(words[0]) + 1}:
+        columns = {len(words[0]) + 1} if _numbered(words[1:]) else {len(words[0])}
+        if len(counts) == 1 and len(words[0]) > 1 and counts <= columns | {len(words[0])}:
             return words
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
@@ -65,6 +66,11 @@ def cells_of(text: str) -> list[list[str]]:
     if separator == "\t" and any("\n" in cell or "\r" in cell for row in rows for cell in row):
         return [_split(line, separator) for line in lines]  # BIDS has no cells of several lines
     return rows
+
+
+def _numbered(lines: list[list[str]]) -> bool:
+    """Whether each line begins with its number, as R writes tables."""
+    return bool(lines) and all(line[0] == str(i) for i, line in enumerate(lines, start=1))
 
 
 def _split(line: str, separator: str) -> list[str]:

@@ -45,7 +45,7 @@ class People:
         self._elsewhere = missing_content(self.table)
         wanted = list(participants)
         self._tables = [
-            _Rows(read_table(path), wanted)
+            SubjectRows(read_table(path), wanted, path.name)
             for path in (self.table, root / ROOT_SESSIONS)
             if path.is_file() and missing_content(path) is None
         ]
@@ -79,20 +79,31 @@ class People:
         return about, findings
 
 
-class _Rows:
-    """A table, its rows by participant."""
+class SubjectRows:
+    """A table, its rows by participant.
 
-    def __init__(self, rows: Sequence[Row], wanted: Sequence[str]) -> None:
+    Args:
+        rows: of the table.
+        participants: as the scans call them.
+        name: of the table's file.
+        column: of the ids; else the first that is called like one.
+    """
+
+    def __init__(
+        self, rows: Sequence[Row], participants: Iterable[str], name: str, column: str = ""
+    ) -> None:
         columns = list(rows[0]) if rows else []
-        self._id = next((c for c in PEOPLE if c in columns), "")
+        self._name = name
+        self._id = column or next((c for c in PEOPLE if c in columns), "")
         self._rows: dict[str, list[Row]] = {}
         for row in rows:
             if row.get(self._id):
                 self._rows.setdefault(row[self._id], []).append(row)
-        self._matches = match_ids(wanted, self._rows)
+        self._matches = match_ids(participants, self._rows)
         self._columns = columns
 
     def of(self, participant: str, session: str) -> tuple[list[Row], list[Finding]]:
+        """The row of a participant in a session, [] without one, and what was noticed."""
         unclear = self._matches.unclear.get(participant)
         if unclear:
             return [], [unclear_id(participant, unclear)]
@@ -108,13 +119,13 @@ class _Rows:
 
     def _nobody(self, participant: str) -> Finding:
         if self._rows and not self._matches.found:
-            return fits_nobody(PARTICIPANTS, self._id, next(iter(self._rows)), participant)
-        if not self._id:
-            what = "participants.tsv has no column of ids; its columns are "
+            return fits_nobody(self._name, self._id, next(iter(self._rows)), participant)
+        if self._columns and not self._id:
+            what = f"{self._name} has no column of ids; its columns are "
             what += ", ".join(plain(c) for c in self._columns[:8]) or "none"
             fix = "Call the column of ids participant_id, with tabs between the columns"
             return Finding("warning", TABLE_UNUSED, what, fix)
-        return Finding("warning", "no-participant-row", "Not in participants.tsv")
+        return Finding("warning", "no-participant-row", f"Not in {self._name}")
 
 
 ONE_ROW = "Keep one row each"
