@@ -114,6 +114,13 @@ def test_a_second_call_trains_nothing_again(
 
 
 def test_a_score_that_is_undefined_says_so() -> None:
-    row = {"arm": "volta", "metric": "AUROC", "score": None, "low": None, "high": None}
-    lines = task_lines({"sex": {"kind": "classification", "rows": [row]}})
+    row: dict[str, object] = {
+        "arm": "volta",
+        "metric": "AUROC",
+        "score": None,
+        "low": None,
+        "high": None,
+    }
+    row |= {"scans": 4, "subjects": 4}
+    lines = task_lines({"sex": {"kind": "classification", "rows": [row], "comparisons": []}})
     assert lines[-1].split() == ["the", "encoder", "undefined"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from volta3d.evaluate.segmentation.summary import ALL
+from volta3d.evaluate.metrics_file import parse_metrics
 
 SHOWN = ("untrained regions", "trained regions", "volume only")
 ARMS = {
@@ -85,7 +85,7 @@ def _row(first: str, cells: Sequence[str]) -> str:
 
 
 def _title(name: str, metrics: Mapping[str, Any]) -> str:
-    return f"{name}, {'Dice' if metrics['kind'] == 'segmentation' else 'AUROC'}"
+    return f"{name}, {parse_metrics(metrics).main}"
 
 
 def scores(metrics: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
@@ -95,21 +95,8 @@ def scores(metrics: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
         metrics: what a metrics.json holds; AUROC is the mean over folds, Dice that over cases and
             both sides.
     """
-    if metrics["kind"] == "segmentation":
-        found = {arm: by[ALL]["dice"] for arm, by in metrics["results"].items()}
-        return {
-            arm: {"score": _known(d["mean"]), "low": _known(d["low"]), "high": _known(d["high"])}
-            for arm, d in found.items()
-        }
-    return {
-        r["arm"]: {k: _known(r[k]) for k in ("score", "low", "high")}
-        for r in metrics["rows"]
-        if r["metric"] == "AUROC"
-    }
-
-
-def _known(value: float | None) -> float | None:
-    return None if value is None or value != value else float(value)
+    found = parse_metrics(metrics).main_rows()
+    return {arm: {"score": r.score, "low": r.low, "high": r.high} for arm, r in found.items()}
 
 
 def _interval(found: Mapping[str, float | None]) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 
 from volta3d import __version__
+from volta3d.artefacts import METRICS
 from volta3d.cohort.participants import write_table
 from volta3d.cohort.subjects import subjects_of
 from volta3d.downstream.arms import SAW
@@ -30,7 +31,7 @@ from volta3d.evaluate.classification.prediction_folder import (
     check_same_scans,
     read_prediction_folder,
 )
-from volta3d.evaluate.classification.score import METRICS, evaluate_predictions
+from volta3d.evaluate.classification.score import evaluate_predictions
 from volta3d.files import content_hash, require_writable, write_text
 
 CONFIG, COMMAND = "config.yaml", "evaluate"

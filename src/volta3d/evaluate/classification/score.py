@@ -27,7 +27,8 @@ from volta3d.downstream.classification.predictions import (
 )
 from volta3d.errors import VoltaError
 from volta3d.evaluate.classification.measures import measures_of
-from volta3d.files import sha256, write_json
+from volta3d.evaluate.metrics_file import FORMAT, write_metrics_file
+from volta3d.files import sha256
 from volta3d.statistics.calibration import calibration_curve
 from volta3d.statistics.delong import delong_in_folds, delong_test
 from volta3d.statistics.holm import holm
@@ -42,8 +43,6 @@ from volta3d.statistics.scores import (
 from volta3d.statistics.weighted import Drawn
 from volta3d.statistics.wilcoxon import signed_rank
 
-FORMAT = 1
-METRICS = "metrics.json"
 RESAMPLES = 2000
 DIGITS = 10  # beyond, machines differ in the order of their sums
 
@@ -129,7 +128,7 @@ def evaluate_predictions(
             for a in answers
         ]
     plain: dict[str, Any] = _plain(found)
-    write_json(file.parent / METRICS, plain)
+    write_metrics_file(file.parent, plain)
     return plain
 
 

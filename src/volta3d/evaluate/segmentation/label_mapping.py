@@ -16,6 +16,10 @@ from volta3d.evaluate.segmentation.labelsets import LabelSet
 FREESURFER = {17: "Left-Hippocampus", 53: "Right-Hippocampus"}
 NEUROMORPHOMETRICS = {48: "Left-Hippocampus", 47: "Right-Hippocampus"}  # MICCAI 2012
 LOOKED_AT = 5  # label maps of a folder, for the values that occur
+SAY_WHICH = (
+    "Put a dseg.tsv with the columns index and name into the folder, or give the numbers that hold "
+    "in all folders: --labels '{left: 48, right: 47}'"
+)
 Key = TypeVar("Key")
 Structures = tuple[Structure, ...]
 
@@ -40,10 +44,14 @@ def map_labels(
     """
     lenders = [s for s in (reference, *others.values()) if s.names]
     structures = _structures_of(reference, labels, lenders)
-    return structures, {
-        key: counterparts(structures, _structures_of(labelset, labels, lenders), labelset.folder)
-        for key, labelset in others.items()
-    }
+    found = {}
+    for key, labelset in others.items():
+        if not labelset.names and not values_of(labelset):
+            found[key] = structures  # nothing was outlined anywhere: each structure is missed
+            continue
+        own = _structures_of(labelset, labels, lenders)
+        found[key] = counterparts(structures, own, labelset.folder)
+    return structures, found
 
 
 def structures_of(labelset: LabelSet, labels: Any) -> Structures:
@@ -65,18 +73,31 @@ def structures_of(labelset: LabelSet, labels: Any) -> Structures:
 
 
 def values_of(labelset: LabelSet) -> set[int]:
-    """The values in the first label maps of a folder that can be read, without 0."""
+    """The values in the first label maps of a folder that have any, without 0.
+
+    Raises:
+        VoltaError: not one of them can be read; with the reason of the first.
+    """
     present: set[int] = set()
-    read = 0
+    first_error, read, with_labels = None, 0, 0
     for path in labelset.files.values():
         try:
-            present |= {int(v) for v in np.unique(read_classes(path)[0])}
-        except VoltaError:  # it is reported when it is scored
+            own = {int(v) for v in np.unique(read_classes(path)[0])} - {0}
+        except VoltaError as error:  # it is reported when it is scored
+            first_error = first_error or error
             continue
-        read += 1
-        if read == LOOKED_AT:
+        read, with_labels = read + 1, with_labels + bool(own)
+        present |= own
+        if with_labels == LOOKED_AT:
             break
-    return present - {0}
+    if first_error is not None and not read:
+        raise VoltaError(
+            f"None of the {len(labelset.files)} label maps can be used, the first for this: "
+            f"{first_error.what}",
+            where=first_error.where,
+            fix=first_error.fix,
+        )
+    return present
 
 
 def counterparts(
@@ -117,7 +138,7 @@ def _structures_of(labelset: LabelSet, labels: Any, lenders: Sequence[LabelSet])
     except UsageError as error:
         lent = _lent(labelset, labels, lenders) if not labelset.names else []
         if not lent or any(_values(m) != _values(lent[0]) for m in lent):
-            raise UsageError(error.what, where=labelset.folder, fix=error.fix) from error
+            raise UsageError(error.what, where=labelset.folder, fix=SAY_WHICH) from error
         return lent[0]
 
 

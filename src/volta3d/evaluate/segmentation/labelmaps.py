@@ -21,6 +21,19 @@ from volta3d.prepare.resample import resample_nearest
 from volta3d.prepare.voxels import DEFLATE_LIMIT
 
 FIX = "Correct the label map, or take it out of the folder"
+WHOLE = (
+    "Save it as whole numbers: 1 where a probability is above .5, or, of a map for each class, the "
+    "number of the class with the highest"
+)
+ONE_VOLUME = (
+    "Save one 3D label map for each scan: of a volume for each class, the number of the class with "
+    "the highest value"
+)
+# what helps a label map is not what helps a scan
+FIXES = {
+    "series": ONE_VOLUME,
+    "no-orientation": "Give it the header of the scan it was drawn on (FSL: fslcpgeom SCAN LABELS)",
+}
 MGH = (".mgz", ".mgh")
 
 
@@ -50,13 +63,29 @@ def read_classes(path: Path) -> tuple[np.ndarray, Grid]:
     """
     data, affine = _read_mgh(path) if is_mgh(path) else _read_nifti(path)
     if data.dtype.kind == "f":
-        if not np.isfinite(data).all() or np.abs(data - np.round(data)).max() > 1e-3:
-            raise VoltaError("The label map has fractions or NaN", where=path, fix=FIX)
+        _require_whole_numbers(data, path)
         data = np.round(data)
     if data.min() < 0 or data.max() > 65535:
         raise VoltaError("The label map leaves 0 to 65535", where=path, fix=FIX)
     shape = (data.shape[0], data.shape[1], data.shape[2])
     return data.astype(np.uint16), Grid(shape, affine)
+
+
+def _require_whole_numbers(data: np.ndarray, where: Path) -> None:
+    unknown = int((~np.isfinite(data)).sum())
+    if unknown:
+        raise VoltaError(
+            f"The label map is NaN or infinite in {unknown} voxels",
+            where=where,
+            fix="Set them to 0, the number of the background (numpy.nan_to_num)",
+        )
+    if np.abs(data - np.round(data)).max() > 1e-3:
+        raise VoltaError(
+            f"The label map has fractions, as a probability map has: {data.min():.3g} to "
+            f"{data.max():.3g}",
+            where=where,
+            fix=WHOLE,
+        )
 
 
 def on_grid(labels: np.ndarray, own: Grid, wanted: Grid, where: Path) -> tuple[np.ndarray, bool]:
@@ -83,7 +112,10 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         image = read_nifti(path)
     except Refused as error:
-        raise VoltaError(error.finding.what, where=path, fix=error.finding.how_to_fix) from error
+        known = error.finding
+        what = known.what.split("; which one is the T1w")[0]
+        fix = FIXES.get(known.code, known.how_to_fix)
+        raise VoltaError(what, where=path, fix=fix) from error
     return np.asarray(image.data), image.affine
 
 

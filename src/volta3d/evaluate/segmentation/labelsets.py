@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from volta3d.errors import VoltaError
@@ -29,6 +30,8 @@ SURFER = (
     "aseg.auto_noccseg",
     "aseg.presurf",
 )
+SIDE = re.compile(r"(?<![A-Za-z0-9])(?:hemi-)?(lh|rh|left|right|l|r)(?![A-Za-z0-9])", re.IGNORECASE)
+UNREAD = (".nrrd", ".nhdr", ".mha", ".mhd", ".mnc", ".img", ".hdr", ".zip")  # of label maps
 SURFER_FOLDERS = ("mri", "surf", "label", "stats", "tmp", "trash")  # of a SUBJECT
 
 
@@ -41,12 +44,15 @@ class LabelSet:
         files: their paths below it, by the key that says whose they are.
         names: of the label values, from ``dseg.tsv``.
         surfer: whether all of them are FreeSurfer's or FastSurfer's by place or kind of file.
+        passed_over: files below it that were not read, by kind: ``hidden`` (``._`` of macOS too),
+            or the ending of a format.
     """
 
     folder: Path
     files: dict[str, Path]
     names: dict[int, str]
     surfer: bool = False
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path | str) -> LabelSet:
@@ -56,22 +62,28 @@ class LabelSet:
         seg, labels, ..., then mask) is taken; in SUBJECT/mri FreeSurfer's aseg, else another.
 
         Raises:
-            VoltaError: no folder, no label map, or two that could be the same scan's.
+            VoltaError: no folder, no label map, two that could be the same scan's, or hemispheres
+                in two files.
         """
         folder = Path(folder)
+        passed_over = _passed_over(folder)
         groups: dict[str, list[Path]] = {}
         for path in _candidates(folder):
             groups.setdefault(key_of(path, folder), []).append(path)
         if not groups:
+            held = ", ".join(f"{n} {kind}" for kind, n in passed_over.items())
             raise VoltaError(
-                "No label maps there",
+                "No label maps there" + (f"; files not read: {held}" if held else ""),
                 where=folder,
                 fix="Name a folder with label maps (.nii.gz or .mgz), one for each scan",
             )
+        _require_whole_heads(path for paths in groups.values() for path in paths)
         files = {key: _one(key, paths, folder) for key, paths in groups.items()}
         surfer = all(is_mgh(p) or _in_mri(p) for p in files.values())
         table = folder / "dseg.tsv"
-        return cls(folder, files, label_names(table) if table.is_file() else {}, surfer)
+        return cls(
+            folder, files, label_names(table) if table.is_file() else {}, surfer, passed_over
+        )
 
 
 def key_of(path: Path, folder: Path) -> str:
@@ -100,9 +112,48 @@ def _whose(path: Path, folder: Path) -> str:
     return telling[-1] if telling else plain
 
 
+def _hidden(path: Path, folder: Path) -> bool:
+    """Whether a file or a folder that it lies in is hidden, as the ``._NAME`` that macOS leaves."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _passed_over(folder: Path) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        if is_labelmap(path) and _hidden(path, folder):
+            counts["hidden"] += 1
+        elif path.suffix.lower() in UNREAD and not _hidden(path, folder):
+            counts[path.suffix.lower()] += 1
+    return dict(counts)
+
+
+def _require_whole_heads(paths: Iterable[Path]) -> None:
+    """Make sure that no two files are the hemispheres of one scan.
+
+    Raises:
+        VoltaError: they are.
+    """
+    seen: dict[tuple[Path, str], tuple[str, Path]] = {}
+    for path in paths:
+        name = name_of(path)
+        sides = SIDE.findall(name)
+        if len(sides) != 1:
+            continue
+        side, rest = sides[0][0].lower(), (path.parent, SIDE.sub("", name))
+        other, first = seen.setdefault(rest, (side, path))
+        if other != side:
+            raise VoltaError(
+                f"The hemispheres of a scan are in two files: {first.name} and {path.name}",
+                where=path.parent,
+                fix="Join them into one label map for each scan, with a number for each side, as "
+                "FreeSurfer's 17 (left) and 53 (right)",
+            )
+
+
 def _candidates(folder: Path) -> list[Path]:
-    """Files that may be label maps: of each FreeSurfer SUBJECT one, no scans."""
+    """Files that may be label maps: of each FreeSurfer SUBJECT one, no scans, nothing hidden."""
     found = sorted(p for p in folder.rglob("*") if p.is_file() and is_labelmap(p))
+    found = [p for p in found if not _hidden(p, folder)]
     found = [p for p in found if name_of(p).lower().split("_")[-1] not in SCANS]
     best: dict[Path, Path] = {}
     for path in sorted((p for p in found if _in_mri(p)), key=_preference):

@@ -6,7 +6,7 @@ Everything is computed from files: the label maps of each arm and those of the r
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pandas as pd
 from volta3d.config import parse_yaml, read_yaml
 from volta3d.downstream.segmentation.structures import Structure, classes_of
 from volta3d.errors import VoltaError
+from volta3d.evaluate.metrics_file import segmentation_rows, write_metrics_file
 from volta3d.evaluate.segmentation.arms import Key, arm_names, arms_of_run
 from volta3d.evaluate.segmentation.case_matching import partners
 from volta3d.evaluate.segmentation.label_mapping import Structures, map_labels
@@ -31,10 +32,9 @@ from volta3d.evaluate.segmentation.overlap_checks import (
 from volta3d.evaluate.segmentation.subjects import subjects_of
 from volta3d.evaluate.segmentation.summary import CASES, summarise
 from volta3d.evaluate.segmentation.surface import dice, surface_distances
-from volta3d.files import write_json, write_text
+from volta3d.files import write_text
 from volta3d.prepare.checks import voxel_sizes
 
-METRICS = "metrics.json"
 REFERENCE = "reference"
 Problems = list[dict[str, Any]]
 
@@ -110,6 +110,7 @@ def score_labelmaps(
     structures, own = map_labels(reference, arms, labels)
     rows: list[dict[str, Any]] = []
     problems: Problems = []
+    unusable: VoltaError | None = None
     for (arm, seed), labelset in arms.items():
         which = {"arm": arm, "seed": seed}
         pairs = partners(reference.files, labelset.files)
@@ -121,8 +122,15 @@ def score_labelmaps(
                 scores = _case(*files, structures, own[arm, seed])
             except VoltaError as error:
                 problems.append({**which, "case": key, "what": error.paragraph()})
+                unusable = unusable or error
             else:
                 rows += [{"arm": arm, "seed": seed, "case": key, **row} for row in scores]
+    if not rows and unusable is not None:
+        raise VoltaError(
+            f"No label map could be scored, the first for this: {unusable.what}",
+            where=unusable.where,
+            fix=unusable.fix,
+        )
     if not rows:
         raise VoltaError(
             "No label map could be scored"
@@ -222,18 +230,29 @@ def _finish(
     whose = subjects_of(reference.files, reference)
     cases.insert(3, "subject", [whose[c] for c in cases["case"]])
     silent = without_scores(list(dict.fromkeys(arm for arm, _ in arms)), cases, fix)
+    by_structure = summarise(cases, expected=reference.files)
     summary = {
         "kind": "segmentation",
         **about,
         "structures": [s.name for s in structures[""]],
-        **summarise(cases, expected=reference.files),
+        **segmentation_rows(by_structure),
+        **by_structure,
         "findings": silent + without_overlap(cases, structures, fix),
         "not_scored": problems,
+        "passed_over": {
+            name: dict(labelset.passed_over)
+            for name, labelset in (("reference", reference), *_by_name(arms))
+            if labelset.passed_over
+        },
     }
     if out is not None:
         write_text(out / CASES, cases.to_csv(sep="\t", index=False, lineterminator="\n"))
-        write_json(out / METRICS, plain(summary))
+        write_metrics_file(out, plain(summary))
     return Scored(cases, summary, problems)
+
+
+def _by_name(arms: Mapping[Key, LabelSet]) -> Iterator[tuple[str, LabelSet]]:
+    return ((arm, labelset) for (arm, _), labelset in arms.items())
 
 
 def plain(value: Any) -> Any:

@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 
 from volta3d.errors import VoltaError
+from volta3d.evaluate.metrics_file import ALL_STRUCTURES
 from volta3d.evaluate.segmentation.paired_tests import RESAMPLES, paired_tests, structure_tests
 from volta3d.statistics.intervals import interval, resample_subjects
 from volta3d.statistics.weighted import Drawn, mean_of, pearson
 
 CASES = "cases.tsv"
-ALL = "mean of structures"
+ALL = ALL_STRUCTURES
 SCORES = ("dice", "hd95_mm", "msd_mm")
 VOLUMES = ("reference_mm3", "mm3", "error_mm3", "absolute_error_percent")
 MEANS = ("dice", "hd95_mm", "msd_mm", "error_mm3", "absolute_error_percent")

@@ -118,6 +118,9 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
     text = [
         f"Noticed: {f['arm']}: {f['what']}. {f['how_to_fix']}." for f in summary.get("findings", [])
     ]
+    for name, kinds in summary.get("passed_over", {}).items():
+        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        text.append(f"Files passed over in {name}: {counts}")
     problems = summary["not_scored"]
     if problems:
         first = problems[0]
