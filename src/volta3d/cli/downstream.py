@@ -165,6 +165,13 @@ def evaluate(
     target: Annotated[
         str, typer.Option(help="With folders of predict: the column, if not the models' target.")
     ] = "",
+    people: Annotated[
+        Path | None,
+        typer.Option(
+            help="With runs: the cohort, or a table with scan_id or participant_id and site, sex "
+            "or age; adds scores by group of people."
+        ),
+    ] = None,
 ) -> None:
     """Metrics from predictions alone: scores, intervals over subjects, tests between arms."""
     from volta3d.config import load_segment
@@ -174,7 +181,7 @@ def evaluate(
     wanted: Any = labels
     if reference is not None and labels is not None:
         wanted = load_segment("paper", [f"labels={labels}"]).labels
-    found = run(runs, reference=reference, out=out, labels=wanted, target=target)
+    found = run(runs, reference=reference, out=out, labels=wanted, target=target, people=people)
     folders = [out] if out is not None else runs
     for place, metrics in zip(folders, found, strict=False):  # of --reference one for all
         say(render(metrics))

@@ -20,6 +20,7 @@ def evaluate(
     out: Path | str | None = None,
     labels: Any = None,
     target: str = "",
+    people: Path | str | None = None,
 ) -> list[dict[str, Any]]:
     """Metrics of each run, also published as metrics.json in its folder.
 
@@ -33,6 +34,8 @@ def evaluate(
             ``predict``: for predictions.parquet and metrics.json.
         labels: with ``reference``: which structures, as in the settings of ``segment``
             (hippocampus if not given); with folders of ``predict``: a table of known labels.
+        people: with runs: a table with scan_id or participant_id and site, sex or age, or the
+            cohort; scores by group of people are added.
         target: with folders of ``predict``: the table's column, if it isn't the models' target.
 
     Returns:
@@ -45,6 +48,12 @@ def evaluate(
     """
     if not runs:
         raise UsageError("Nothing to evaluate", fix="Name a run folder")
+    if people is not None and (reference is not None or labels is not None):
+        raise UsageError(
+            "--people is for runs of classify and segment",
+            where=people,
+            fix="Leave it out, or name run folders alone",
+        )
     if reference is not None:
         if target:
             raise UsageError(
@@ -82,18 +91,19 @@ def evaluate(
             where=paths[0],
             fix="Leave it out, or name folders of predict",
         )
-    return [_evaluate(path) for path in paths]
+    table = None if people is None else Path(people)
+    return [_evaluate(path, table) for path in paths]
 
 
 def _is_run(path: Path) -> bool:
     return (path / PREDICTIONS).is_file()
 
 
-def _evaluate(run: Path) -> dict[str, Any]:
+def _evaluate(run: Path, people: Path | None) -> dict[str, Any]:
     if run.is_file() or _is_run(run):
-        return evaluate_predictions(run)
+        return evaluate_predictions(run, people=people)
     if (run / LABELMAPS).is_dir():
-        return evaluate_segmentation(run).summary
+        return evaluate_segmentation(run, people).summary
     raise VoltaError(
         "There are no predictions in this folder",
         where=run,

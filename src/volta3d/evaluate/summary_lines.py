@@ -7,10 +7,10 @@ from typing import Any
 
 from volta3d.evaluate.classification import summary_lines as classification
 from volta3d.evaluate.segmentation import summary_lines as segmentation
+from volta3d.evaluate.subgroups import subgroup_lines
 
 
 def render(metrics: Mapping[str, Any]) -> str:
     """The main table, then the comparisons, then where the numbers come from."""
-    if metrics["kind"] == "segmentation":
-        return segmentation.render(metrics)
-    return classification.render(metrics)
+    task = segmentation if metrics["kind"] == "segmentation" else classification
+    return "\n".join([task.render(metrics), *subgroup_lines(metrics)])

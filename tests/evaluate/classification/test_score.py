@@ -122,6 +122,21 @@ def test_sensitivity_and_specificity_are_also_averaged_over_folds(tmp_path: Path
     assert "±" not in render(found)
 
 
+def test_groups_of_people_are_scored_and_shown(tmp_path: Path) -> None:
+    measured(tmp_path, table({"a": 1.0, "b": 0.0}, seeds=2))
+    people = pd.DataFrame({"scan_id": [f"scan{i:02d}" for i in range(36)]})
+    people["sex"] = ["FM"[i % 2] for i in range(36)]
+    people.to_csv(tmp_path / "participants.tsv", sep="\t", index=False)
+    (found,) = evaluate([tmp_path], people=tmp_path)
+    groups = {(r["group"], r["arm"]): r for r in found["subgroups"]}
+    assert set(groups) == {("F", "a"), ("F", "b"), ("M", "a"), ("M", "b")}
+    assert groups["F", "a"]["scans"] == 18 and groups["F", "a"]["metric"] == "AUROC"
+    assert json.loads((tmp_path / "metrics.json").read_text()) == found
+    from volta3d.evaluate.summary_lines import render as render_all
+
+    assert "sex M" in render_all(found)
+
+
 def test_T6_a_fold_with_one_class_has_no_auroc(tmp_path: Path) -> None:
     rows = table({"a": 1.0})
     rows.loc[rows["fold"] == 0, "target"] = "M"

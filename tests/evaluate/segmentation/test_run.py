@@ -93,6 +93,17 @@ def test_repetitions_are_no_arms_of_their_own(tmp_path: Path) -> None:
     assert "averaged case by case: u.v2: 2, b: 2" in render(summary)
 
 
+def test_groups_of_people_are_found_by_the_run_s_own_table(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", ["u"], seeds=1)
+    lines = [f"p_{n}\t{'F' if n < 5 else 'M'}\n" for n in range(PEOPLE)]
+    (tmp_path / "people.tsv").write_text("scan_id\tsex\n" + "".join(lines))
+    scored = evaluate_segmentation(run, tmp_path / "people.tsv")
+    women, men = scored.summary["subgroups"]
+    own = scored.cases[scored.cases["subject"].isin([f"sub-{n}" for n in range(5)])]
+    assert women["score"] == pytest.approx(own["dice"].mean()) and women["scans"] == 5
+    assert women["low"] < women["score"] < women["high"] and men["scans"] == 1
+
+
 def test_a_dot_in_a_name_is_not_taken_for_a_repetition(tmp_path: Path) -> None:
     run = finished(tmp_path / "run", ["u", "u.seed1"], seeds=1)
     save(run / "predictions" / "another.seed1", 0, two())  # put there by hand

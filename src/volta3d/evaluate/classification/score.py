@@ -28,6 +28,7 @@ from volta3d.downstream.classification.predictions import (
 from volta3d.errors import VoltaError
 from volta3d.evaluate.classification.measures import measures_of
 from volta3d.evaluate.metrics_file import FORMAT, write_metrics_file
+from volta3d.evaluate.subgroups import of_predictions, read_groups
 from volta3d.files import sha256
 from volta3d.statistics.calibration import calibration_curve
 from volta3d.statistics.delong import delong_in_folds, delong_test
@@ -53,12 +54,13 @@ class Answers:
 
     Args:
         arm, fraction: which.
-        subjects: [n] whose scans they are.
+        scans, subjects: [n] their ids, and whose they are.
         seeds: one ``Predictions`` each, all on the same scans in the same order.
     """
 
     arm: str
     fraction: float
+    scans: np.ndarray
     subjects: np.ndarray
     seeds: tuple[Predictions, ...]
 
@@ -70,7 +72,7 @@ class Answers:
 
 
 def evaluate_predictions(
-    source: Path, *, resamples: int = RESAMPLES, seed: int = 0
+    source: Path, *, resamples: int = RESAMPLES, seed: int = 0, people: Path | None = None
 ) -> dict[str, Any]:
     """Metrics of a run folder, or of a prediction file; published as metrics.json beside it.
 
@@ -78,6 +80,7 @@ def evaluate_predictions(
         source: a run folder with predictions.parquet, or such a file.
         resamples: of the bootstrap.
         seed: of the bootstrap.
+        people: a table of participants, or the cohort: scores by group of people too.
 
     Returns:
         ``rows`` (arm, fraction, metric, score, low, high, folds, seeds ...), ``comparisons``,
@@ -127,6 +130,15 @@ def evaluate_predictions(
             }
             for a in answers
         ]
+    if people is not None:
+        full = max(a.fraction for a in answers)
+        found["subgroups"] = of_predictions(
+            read_groups(people),
+            list(zip(answers[0].scans, subjects, strict=True)),
+            subjects,
+            {a.arm: a.seeds for a in answers if a.fraction == full},
+            about["kind"],
+        )
     plain: dict[str, Any] = _plain(found)
     write_metrics_file(file.parent, plain)
     return plain
@@ -156,9 +168,11 @@ def collect(table: pd.DataFrame, labels: Sequence[str]) -> list[Answers]:
                     fix="Run volta3d classify with --resume to complete the grid",
                 )
             seeds.append(_tested(ordered, labels))
-            subjects = ordered["subject"].to_numpy(object).astype(str)
+            scans, subjects = (
+                ordered[name].to_numpy(object).astype(str) for name in ("scan_id", "subject")
+            )
         share = float(own["fraction"].iloc[0])
-        found.append(Answers(str(arm), share, subjects, tuple(seeds)))
+        found.append(Answers(str(arm), share, scans, subjects, tuple(seeds)))
     return found
 
 

@@ -29,9 +29,10 @@ from volta3d.evaluate.segmentation.overlap_checks import (
     without_overlap,
     without_scores,
 )
-from volta3d.evaluate.segmentation.subjects import subjects_of
+from volta3d.evaluate.segmentation.subjects import scan_ids_of, subjects_of
 from volta3d.evaluate.segmentation.summary import CASES, summarise
 from volta3d.evaluate.segmentation.surface import dice, surface_distances
+from volta3d.evaluate.subgroups import of_cases, read_groups
 from volta3d.files import write_text
 from volta3d.prepare.checks import voxel_sizes
 
@@ -170,8 +171,12 @@ def _case(
     ]
 
 
-def evaluate_segmentation(run: Path | str) -> Scored:
+def evaluate_segmentation(run: Path | str, people: Path | None = None) -> Scored:
     """Score a run of ``segment`` from its label maps alone; writes metrics.json and cases.tsv.
+
+    Args:
+        run: the run folder.
+        people: a table of participants, or the cohort: scores by group of people too.
 
     Raises:
         VoltaError: no predictions or references there.
@@ -190,7 +195,7 @@ def evaluate_segmentation(run: Path | str) -> Scored:
     labels = {name: (value,) for value, name in reference.names.items()}
     kept = ("selection", "synthetic", "split", "cohort", "arms")
     about = {k: config[k] for k in kept if k in config}
-    return _finish(reference, sets, labels, run, about, RUN_FIX)
+    return _finish(reference, sets, labels, run, about, RUN_FIX, people)
 
 
 def evaluate_reference(
@@ -224,6 +229,7 @@ def _finish(
     out: Path | None,
     about: dict[str, Any],
     fix: str,
+    people: Path | None = None,
 ) -> Scored:
     """Score, summarise and publish."""
     cases, problems, structures = score_labelmaps(reference, arms, labels)
@@ -245,6 +251,10 @@ def _finish(
             if labelset.passed_over
         },
     }
+    if people is not None:
+        ids = scan_ids_of(reference)
+        known = {case: {case, whose[case], ids.get(case, case)} for case in whose}
+        summary["subgroups"] = of_cases(read_groups(people), known, cases)
     if out is not None:
         write_text(out / CASES, cases.to_csv(sep="\t", index=False, lineterminator="\n"))
         write_metrics_file(out, plain(summary))

@@ -31,6 +31,17 @@ def subjects_of(cases: Collection[str], reference: LabelSet) -> dict[str, str]:
     return {c: ours.get(c) or _entity(c) or named.get(c) or c for c in cases}
 
 
+def scan_ids_of(reference: LabelSet) -> dict[str, str]:
+    """The ``scan_id`` of each case that a ``scans.tsv`` of ours in the reference names."""
+    table, folder = reference.folder / "scans.tsv", reference.folder
+    rows = read_table(table) if table.is_file() else []
+    return {
+        key_of(folder / r["file"], folder): r["scan_id"]
+        for r in rows
+        if r.get("file") and r.get("scan_id")
+    }
+
+
 def _entity(case: str) -> str:
     found = re.match(r"sub-[A-Za-z0-9]+", case)
     return found[0] if found else ""
