@@ -290,6 +290,7 @@ def evaluate(
     out: PathLike | None = None,
     labels: Any = None,
     target: str = "",
+    people: PathLike | None = None,
 ) -> list[Any]:
     """Metrics from predictions alone; see ``volta3d evaluate --help``.
 
@@ -298,7 +299,9 @@ def evaluate(
     """
     from volta3d.evaluate.evaluate import evaluate as run
 
-    return list(run(paths(runs), reference=reference, out=out, labels=labels, target=target))
+    return list(
+        run(paths(runs), reference=reference, out=out, labels=labels, target=target, people=people)
+    )
 
 
 def report(
