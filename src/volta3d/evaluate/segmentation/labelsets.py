@@ -10,6 +10,7 @@ from pathlib import Path
 
 from volta3d.errors import VoltaError
 from volta3d.evaluate.segmentation.labelmaps import is_labelmap, is_mgh, name_of
+from volta3d.prepare.formats import ending
 from volta3d.prepare.tables import label_names
 
 ENTITIES = ("sub", "ses", "acq", "run")
@@ -31,7 +32,6 @@ SURFER = (
     "aseg.presurf",
 )
 SIDE = re.compile(r"(?<![A-Za-z0-9])(?:hemi-)?(lh|rh|left|right|l|r)(?![A-Za-z0-9])", re.IGNORECASE)
-UNREAD = (".nrrd", ".nhdr", ".mha", ".mhd", ".mnc", ".img", ".hdr", ".zip")  # of label maps
 SURFER_FOLDERS = ("mri", "surf", "label", "stats", "tmp", "trash")  # of a SUBJECT
 
 
@@ -120,10 +120,11 @@ def _hidden(path: Path, folder: Path) -> bool:
 def _passed_over(folder: Path) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        if is_labelmap(path) and _hidden(path, folder):
+        format_ = ending(path)
+        if format_ and _hidden(path, folder):
             counts["hidden"] += 1
-        elif path.suffix.lower() in UNREAD and not _hidden(path, folder):
-            counts[path.suffix.lower()] += 1
+        elif format_ and format_ != ".hdr" and not is_labelmap(path):  # a pair counts once
+            counts[format_] += 1
     return dict(counts)
 
 
