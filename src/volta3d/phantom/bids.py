@@ -17,6 +17,7 @@ from volta3d.phantom.scanner import SCANNERS, Scanner
 from volta3d.phantom.subject import ATROPHY, CONTROL, Subject
 
 BIDS_VERSION = "1.10.0"
+MARK = "synthetic.json"  # lies beside the synthetic archives
 TRUTH = Path("derivatives") / "truth"
 LABELS = {RIGHT_HIPPOCAMPUS: "Right-Hippocampus", LEFT_HIPPOCAMPUS: "Left-Hippocampus"}
 NOTICE = """\

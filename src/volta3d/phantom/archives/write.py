@@ -15,11 +15,10 @@ from volta3d.phantom.archives.aibl import write_aibl
 from volta3d.phantom.archives.brats import write_brats
 from volta3d.phantom.archives.ixi import write_ixi
 from volta3d.phantom.archives.scans import Camera
-from volta3d.phantom.bids import LICENSE, NOTICE
+from volta3d.phantom.bids import LICENSE, MARK, NOTICE
 from volta3d.phantom.generate import COARSE
 
 ARCHIVES = {"adni": "ADNI", "brats": "BraTS", "ixi": "IXI", "aibl": "AIBL", "harp": "HarP"}
-MARK = "synthetic.json"
 README = f"""\
 # Synthetic archives
 
