@@ -11,7 +11,7 @@ install: $(STAMP)
 # torch is pinned in constraints.txt, and torchvision is not a dependency of anything here
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dicom,bias,skullstrip,dask,export,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dicom,bias,skullstrip,dask,export,dev]'
 	touch $(STAMP)
 
 demo: install

@@ -80,7 +80,7 @@ def test_quality_control_pictures(chosen: str, letter: str, tmp_path: Path) -> N
     assert drawn_under(tmp_path / "qc.png") == chosen
     picture = (255 * imread(tmp_path / "qc.png")[..., :3]).round().astype(np.uint8)
     edge = len(picture)
-    font = ImageFont.load_default(size=max(edge // 18, 10))
+    font = ImageFont.load_default(size=max(edge // 12, 10))
     for place, plane in enumerate(PLANES):
         panel = picture[:, place * edge : (place + 1) * edge]
         written = (panel == LETTER).all(-1)

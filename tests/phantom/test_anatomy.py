@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
 
+from volta3d.errors import VoltaError
+from volta3d.phantom import anatomy as module
 from volta3d.phantom.anatomy import RIM_SHARE, Anatomy
 
 
@@ -87,3 +91,9 @@ def test_ventricles_are_two_sides_with_frontal_occipital_and_inferior_horns(
     assert third.mean() < 0.005  # the third ventricle is not one of them
     grey = (anatomy.tissue("core") + anatomy.tissue("rim") + anatomy.tissue("white")).numpy()
     assert grey[inside].mean() < 0.45  # fluid, but for partial volume
+
+
+def test_without_nilearn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nilearn", None)
+    with pytest.raises(VoltaError, match=r"nilearn is not installed.*volta3d\[demo\]"):
+        module._templates(2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +86,12 @@ def test_volumes_on_different_grids_are_refused(tmp_path: Path) -> None:
         pair = [Picture("Scan", volume()), Picture("Other", volume()[1:])]
         write_viewer(tmp_path / "a.html", "a", pair)
     assert not (tmp_path / "a.html").exists()
+
+
+def test_no_package_of_others_draws_the_slices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The viewer needs nothing that the core doesn't install."""
+    monkeypatch.setitem(sys.modules, "nilearn", None)
+    write_viewer(tmp_path / "scan.html", "Scan", [Picture("Scan", volume())])
+    assert (tmp_path / "scan.html").is_file()

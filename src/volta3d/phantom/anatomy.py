@@ -14,6 +14,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from volta3d.errors import VoltaError
 from volta3d.phantom.structures import draw_structures
 from volta3d.phantom.warp import Grid, sample
 
@@ -76,8 +77,13 @@ def _stack(maps: tuple[np.ndarray, ...]) -> Tensor:
 
 def _templates(resolution: int) -> tuple[list[np.ndarray], Grid]:
     """T1, grey and white matter, float32, cut to the brain, and the grid they lie on."""
-    from nilearn import datasets  # slow to import, and needed by this function alone
-
+    try:
+        from nilearn import datasets  # slow to import, and needed by this function alone
+    except ImportError as error:
+        raise VoltaError(
+            "Synthetic brains are made from nilearn's template, and nilearn is not installed",
+            fix="pip install 'volta3d[demo]'",
+        ) from error
     images = [
         datasets.load_mni152_template(resolution=1),
         datasets.load_mni152_gm_template(resolution=1),

@@ -87,7 +87,7 @@ def _lettered(picture: np.ndarray) -> np.ndarray:
     """A row of planes [edge, 3 edge, 3] with the letters at the edges of each."""
     image = Image.fromarray(picture)
     pen, edge = ImageDraw.Draw(image), picture.shape[0]
-    font = ImageFont.load_default(size=max(edge // 18, 10))
+    font = ImageFont.load_default(size=max(edge // 12, 10))
     for place, plane in enumerate(PLANES):
         letters, left = edges(plane), place * edge
         for text, x, y, anchor in (

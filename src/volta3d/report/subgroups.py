@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
+from volta3d.report.figures_folds import interval_words
 from volta3d.report.figures_predictions import decisions
 from volta3d.report.style import number
 from volta3d.report.tables import Table
@@ -36,7 +37,7 @@ def subgroup_table(run: TaskRun, participants: pd.DataFrame | None) -> Table | N
         if not count:
             continue
         cells = [_score(own[own["arm"] == arm], metric) for arm in run.arms]
-        rows.append((name, number(count), *(number(v, 2) for v in cells)))
+        rows.append((name, number(count), *(interval_words({"score": v}) for v in cells)))
     if len(rows) < 2:
         return None
     return Table(
