@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from volta3d.cli.app import FOUND, Set, app, example, note, say
+from volta3d.config.prepare import LAYOUT_NAMES
 from volta3d.progress import Steps
 
 
@@ -18,10 +19,7 @@ def prepare(
     out: Annotated[Path, typer.Option(help="The cohort folder to make or complete.")],
     layout: Annotated[
         str | None,
-        typer.Option(
-            help="adni, aibl, bids, brats, caps, dicom, folder, harp, ixi, msd or nnunet; "
-            "detected if left out."
-        ),
+        typer.Option(help=f"{', '.join(sorted(LAYOUT_NAMES))}; detected if left out."),
     ] = None,
     table: Annotated[
         Path | None,

@@ -8,6 +8,21 @@ from pydantic import model_validator
 
 from volta3d.config.base import Config, Count, Positive, Range, Some
 
+# of files of prepare/layouts, in the order in which they are tried
+LAYOUT_NAMES = (
+    "harp",  # holds an ADNI tree
+    "adni",
+    "aibl",
+    "brats",
+    "nnunet",
+    "msd",
+    "caps",
+    "bids",
+    "ixi",
+    "folder",
+    "dicom",
+)
+
 
 class PrepareConfig(Config):
     """How raw scans become a cohort (METHOD section 1)."""

@@ -14,7 +14,7 @@ from volta3d.prepare.findings import Finding
 CORNER = 4  # voxels of a corner's cube
 CORNERS = 6  # of eight must hold the background and nothing else
 LEAST = 0.15  # share of voxels that a background takes up
-SAMPLE = 2**17
+SAMPLE = 2**16
 AMID = 0.1  # of the spread of the values: a background this far above the darkest is amid them
 
 
@@ -30,10 +30,10 @@ def odd_background(data: np.ndarray) -> tuple[np.ndarray, Finding] | None:
     value = _constant_corners(data)
     if value is None:
         return None
-    same = ~np.isfinite(data) if np.isnan(value) else data == np.float32(value)
-    if same.mean() < LEAST or (value == 0 and not _amid(data, same)):
+    sample = data.ravel()[:: max(1, data.size // SAMPLE)]
+    if _same(sample, value).mean() < LEAST or (value == 0 and not _amid(sample)):
         return None
-    outside = _joined_to_border(same)
+    outside = _joined_to_border(_same(data, value))
     if not outside.any() or outside.all():
         return None
     if np.isnan(value):
@@ -61,12 +61,15 @@ def _constant_corners(data: np.ndarray) -> float | None:
     return best if best is not None and known.count(best) >= CORNERS else None
 
 
-def _amid(data: np.ndarray, same: np.ndarray) -> bool:
+def _same(data: np.ndarray, value: float) -> np.ndarray:
+    found: np.ndarray = ~np.isfinite(data) if np.isnan(value) else data == np.float32(value)
+    return found
+
+
+def _amid(sample: np.ndarray) -> bool:
     """Whether a background of 0 lies well above the darkest of the other values."""
-    step = max(1, data.size // SAMPLE)
-    values, background = data.ravel()[::step], same.ravel()[::step]
-    others = values[~background & np.isfinite(values)]
-    if not others.size:
+    others = sample[(sample != 0) & np.isfinite(sample)]
+    if not others.size or others.min() >= 0:
         return False
     dark, bright = np.percentile(others, [5, 95])
     return bool(-dark > AMID * (bright - dark))

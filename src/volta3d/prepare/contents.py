@@ -6,9 +6,9 @@ import numpy as np
 
 from volta3d.prepare.findings import Finding, Refused
 
-PLANES = 24  # that are looked at; all of them where these hold too little
+PLANES = 12  # that are looked at; all of them where these hold too little
 ENOUGH = 200  # pairs of neighbouring voxels that are no background
-SAMPLE = 2**16
+SAMPLE = 2**15
 FEW, MANY = 16, 3000  # different values: of masks and small label maps; of the largest atlases
 ALIKE = 0.6  # share of neighbours with the same value: scans have noise
 STEP, SMOOTH = 2, 0.5  # of neighbours that differ, few differ by so little in an atlas
@@ -30,7 +30,9 @@ def check_values(data: np.ndarray) -> None:
         Refused: it holds whole structures of one value each, or probabilities.
     """
     step = max(1, data.shape[2] // PLANES)
-    if _is_labels(data[:, :, ::step]) and (step == 1 or _is_labels(data)):
+    some = data[:, :, ::step]
+    hidden = step > 1 and some.min() == some.max()  # by chance no voxel of a small mask
+    if (_is_labels(some) or hidden) and (step == 1 or _is_labels(data)):
         what = "A label map or a mask by its values: structures of one constant value each"
         raise Refused("label-map", what, NOTHING)
     if data.dtype.kind == "f" and _is_probability(data[:, :, ::step]):
@@ -67,25 +69,27 @@ def about_volume(mm3: float) -> list[Finding]:
 
 def _is_labels(planes: np.ndarray) -> bool:
     sample = planes.ravel(order="K")[:: max(1, planes.size // SAMPLE)]
-    if len(np.unique(sample)) > MANY:
+    values, counts = np.unique(sample, return_counts=True)
+    if len(values) > MANY:
         return False
-    pairs = planes[:-1], planes[1:]
-    commonest = _commonest(planes)
-    inside = (pairs[0] != commonest) & (pairs[1] != commonest)
-    inside &= np.isfinite(pairs[0]) & np.isfinite(pairs[1])
-    count = int(inside.sum())
-    values = np.unique(planes[np.isfinite(planes)])
-    if len(values) == 2:
+    first, second = planes[:-1], planes[1:]
+    commonest = values[counts.argmax()]
+    inside = (first != commonest) & (second != commonest)
+    if planes.dtype.kind == "f":
+        inside &= np.isfinite(first) & np.isfinite(second)
+    first, second = first[inside], second[inside]
+    if not first.size or (first == second).sum() < ALIKE * first.size:
+        return False
+    present = np.unique(planes[np.isfinite(planes)])
+    if len(present) == 2:
         return True
-    if count < ENOUGH or len(values) > MANY:
+    if first.size < ENOUGH:
         return False
-    steps = np.abs(pairs[0][inside].astype(np.float64) - pairs[1][inside])
-    if (steps == 0).sum() < ALIKE * count:
-        return False
-    if len(values) <= FEW:
+    steps = np.abs(first.astype(np.float64) - second)
+    if len(present) <= FEW:
         return True
     little = (steps[steps > 0] <= STEP).mean() if (steps > 0).any() else 0.0
-    return bool((values == np.round(values)).all() and little < SMOOTH)
+    return bool((present == np.round(present)).all() and little < SMOOTH)
 
 
 def _is_probability(planes: np.ndarray) -> bool:
@@ -95,9 +99,3 @@ def _is_probability(planes: np.ndarray) -> bool:
     likely = values > LIKELY
     count = int(likely.sum())
     return 0 < count < 0.8 * values.size and bool((values >= CERTAIN).sum() >= SURE * count)
-
-
-def _commonest(data: np.ndarray) -> float:
-    """The commonest of a volume's values, by a sample of them."""
-    values, counts = np.unique(data.ravel(order="K")[::7], return_counts=True)
-    return float(values[counts.argmax()])

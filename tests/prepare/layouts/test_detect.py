@@ -12,18 +12,8 @@ from volta3d.errors import CohortError, UsageError
 from volta3d.prepare.layouts import LAYOUTS, detect, discover
 
 Make = Callable[..., Path]
-TREES = {
-    "adni": "adni",
-    "harp": "harp",
-    "aibl": "aibl",
-    "brats": "brats",
-    "ixi": "ixi",
-    "msd": "msd",
-    "nnunet": "nnunet",
-    "caps": "caps",
-    "bids": "bids_tree",
-    "folder": "folder",
-}
+# Every layout has a fixture of its name in conftest.py: a generated tree of the archive's shape.
+TREES = {name: {"bids": "bids_tree"}.get(name, name) for name in LAYOUTS if name != "dicom"}
 # A tree is also what a more general layout would take: HarP holds an ADNI tree, CAPS a BIDS
 # description, and all of them NIfTI files.
 GENERAL = {"harp": {"adni"}, "caps": {"bids"}}

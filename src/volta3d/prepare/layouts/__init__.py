@@ -1,32 +1,22 @@
 """One file per archive layout. Each has ``matches(root)`` and ``discover(root) -> Discovery``.
 
-Adding an archive is adding a file with these two functions and a line to ``LAYOUTS``.
+Adding an archive is adding a file with these two functions, and its name to
+``config.prepare.LAYOUT_NAMES``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from volta3d.config.prepare import LAYOUT_NAMES
 from volta3d.errors import CohortError, UsageError, nearest
 from volta3d.prepare.fetched import missing_content
 from volta3d.prepare.findings import Finding
 from volta3d.prepare.formats import NIFTI, READ
-from volta3d.prepare.layouts import (
-    adni,
-    aibl,
-    bids,
-    brats,
-    caps,
-    dicom,
-    folder,
-    harp,
-    ixi,
-    msd,
-    nnunet,
-)
 from volta3d.prepare.layouts.data_sets import WIDEST, outside_of, several
 from volta3d.prepare.layouts.described import described
 from volta3d.prepare.left_out import left_out, seen_formats, unreadable
@@ -35,18 +25,8 @@ from volta3d.prepare.sidecar import judged
 from volta3d.prepare.walk import folders
 
 LAYOUTS: dict[str, ModuleType] = {
-    "harp": harp,  # holds an ADNI tree
-    "adni": adni,
-    "aibl": aibl,
-    "brats": brats,
-    "nnunet": nnunet,
-    "msd": msd,
-    "caps": caps,
-    "bids": bids,
-    "ixi": ixi,
-    "folder": folder,
-    "dicom": dicom,
-}  # tried in this order
+    name: import_module(f"volta3d.prepare.layouts.{name}") for name in LAYOUT_NAMES
+}
 ANY = ("folder", "dicom")  # take whatever there is
 TWINS = Finding(
     "warning",
@@ -65,7 +45,7 @@ def detect(path: Path) -> str:
     if not path.exists():
         raise CohortError("No such file or folder", where=path, fix="Check the path")
     name = _first(path)
-    if name == "folder" and path.is_dir() and dicom.matches(path):
+    if name == "folder" and path.is_dir() and LAYOUTS["dicom"].matches(path):
         raise CohortError(
             "Both NIfTI and DICOM files; which of them are the scans is not guessed",
             where=path,
