@@ -14,6 +14,7 @@ LAYOUT_NAMES = (
     "adni",
     "aibl",
     "brats",
+    "oasis3",
     "nnunet",
     "msd",
     "caps",

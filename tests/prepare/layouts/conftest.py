@@ -185,6 +185,34 @@ def nnunet(tmp_path: Path, scan: Make, marks: Make) -> Path:
 
 
 @pytest.fixture
+def oasis3(tmp_path: Path, scan: Make) -> Path:
+    """Three sessions of two subjects as XNAT and its scripts leave them, the tables beside."""
+    root = tmp_path / "OASIS3" / "scans"
+    for session, folder, name in [
+        ("OAS30001_MR_d0129", "anat2/NIFTI", "sub-OAS30001_sess-d0129_run-01_T1w"),
+        ("OAS30001_MR_d0129", "anat3/NIFTI", "sub-OAS30001_sess-d0129_run-02_T1w"),
+        ("OAS30001_MR_d0129", "anat1/NIFTI", "sub-OAS30001_sess-d0129_acq-TSE_T2w"),
+        ("OAS30001_MR_d0129", "func1/NIFTI", "sub-OAS30001_sess-d0129_task-rest_bold"),
+        ("OAS30001_MR_d2430", "anat1", "sub-OAS30001_sess-d2430_T1w"),
+        ("OAS30024_MR_d0084", "anat4", "sub-OAS30024_sess-d0084_T1w"),
+    ]:
+        scan(root / session / folder / f"{name}.nii.gz")
+    tables = root.parent / "OASIS3_data_files"
+    tables.mkdir()
+    (tables / "OASIS3_demographics.csv").write_text(
+        "OASISID,AgeatEntry,AgeatDeath,GENDER,EDUC\nOAS30001,65.19,,2,12\n"
+    )
+    (tables / "OASIS3_UDSb4_cdr.csv").write_text(
+        "OASISID,OASIS_session_label,days_to_visit,age at visit,CDRTOT,dx1\n"
+        "OAS30001,OAS30001_UDSb4_d0000,0000,65.19,0,Cognitively normal\n"
+        "OAS30001,OAS30001_UDSb4_d2500,2500,72.03,0.5,AD Dementia\n"
+        "OAS30024,OAS30024_UDSb4_d0000,0000,71.5,0,Cognitively normal\n"
+        "OAS30024,OAS30024_UDSb4_d0900,0900,74.0,1,AD Dementia\n"
+    )
+    return root.parent
+
+
+@pytest.fixture
 def caps(tmp_path: Path, scan: Make) -> Path:
     """Two sessions after t1-linear, one of them with the uncropped image too."""
     root = tmp_path / "caps"
