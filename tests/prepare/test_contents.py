@@ -181,6 +181,9 @@ def test_whole_heads_and_stripped_brains_are_told_apart(tmp_path: Path, nifti: M
     assert stripping_of(data, 2.8e6) == "whole"
     assert stripping_of(np.abs(data + RNG.normal(0, 9, data.shape)), 1.2e6) == "whole"
     assert stripping_of(data, 2.1e6) == "" and stripping_of(data, 0.1e6) == ""
+    assert stripping_of(data, 1.2e6, RADIUS < 0.55) == "stripped"
+    cut = (RADIUS < 0.55)[:, :, 24:]  # as a slab of thick slices through a whole head
+    assert stripping_of(data[:, :, 24:], 1.2e6, cut) == ""
 
 
 def test_a_cohort_of_both_is_warned_of(tmp_path: Path, nifti: Make) -> None:

@@ -146,7 +146,7 @@ def place(source: Path, contract: Contract) -> Placed:
     stripping: Stripping = ""
     if brain is None and not any(f.code == "small-field-of-view" for f in findings):
         findings += about_volume(foreground.mm3)
-        stripping = stripping_of(data, foreground.mm3)
+        stripping = stripping_of(data, foreground.mm3, foreground.mask)
         findings += [FINDING] if stripping == "stripped" else []
     brain_mm3 = math.nan if brain is None else foreground.mm3
     return Placed(
