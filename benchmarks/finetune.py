@@ -23,16 +23,16 @@ from claims import CPU, alternate, claim, clock, one_thread, parser, publish, wi
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from volta3d.arms.fold_data import FoldData
+from volta3d.arms.networks.classifier import VitClassifier
+from volta3d.arms.segmenter import Architecture, empty
 from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort, write_cohort
 from volta3d.config import load_classify, load_segment
-from volta3d.downstream.classification.classifier import VitClassifier
 from volta3d.downstream.classification.fit import Learner
 from volta3d.downstream.classification.inputs import Cubes, stemmed
-from volta3d.downstream.classification.told import Question
 from volta3d.downstream.segmentation.fit import Fit, Task
 from volta3d.downstream.segmentation.labelled import LabelledScans
-from volta3d.downstream.segmentation.networks import Architecture, empty
 from volta3d.model.summariser import Summariser
 from volta3d.model.vit import Encoder
 from volta3d.pretrain.data import Scans
@@ -74,7 +74,7 @@ def our_classifier(
     ).to(device)  # fmt: skip
     values = (rows % 2).astype(np.float64)
     one = rows[:1]  # somebody to choose on and to report on, next to nothing of the time
-    asked = Question(rows, one, one, values, values[:1], 2, 0)
+    asked = FoldData(rows, one, one, values, values[:1], 2, 0)
 
     def run() -> None:
         cubes = Cubes(Scans([cohort], device=device), sizes["edge"], config.augment, 0)

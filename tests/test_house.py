@@ -40,6 +40,8 @@ ROOMS = [
     "pretrain",
     "doctor",
     "encoder",
+    "arms",
+    "grid",
     "downstream",
     "inspection",
     "evaluate",

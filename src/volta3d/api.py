@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from volta3d.downstream.classification.classify import ClassifyResult
-    from volta3d.downstream.predict import PredictResult
     from volta3d.downstream.segmentation.segment import SegmentResult
     from volta3d.encoder.loaded import LoadedEncoder
     from volta3d.encoder.weights import KeyReport
     from volta3d.export.export import Exported
+    from volta3d.grid.predicted import PredictResult
     from volta3d.prepare.finish import PrepareResult
     from volta3d.pretrain.loop import PretrainResult
     from volta3d.study.run import StudyResult
@@ -232,9 +232,7 @@ def classify(
 
     stated = assignments(settings)
     stated += [] if folds is None else [f"folds={folds}"]
-    stated += [] if fractions is None else [f"fractions={list(fractions)}"]
-    if seeds is not None or fractions is not None:
-        stated.append(f"seeds={seeds or 3}")
+    stated += _repetitions(fractions, seeds)
     config = load_classify(preset, stated)
     return run(cohort, target, arm_texts(arms), out, config, labels=labels, resume=resume)
 
@@ -246,6 +244,8 @@ def segment(
     *,
     folds: int | None = None,
     holdout: float | None = None,
+    fractions: Sequence[float] | None = None,
+    seeds: int | None = None,
     preset: str = "paper",
     settings: Settings | None = None,
     resume: bool = False,
@@ -259,8 +259,15 @@ def segment(
     from volta3d.config import load_segment
     from volta3d.downstream.segmentation.segment import segment as run
 
-    config = load_segment(preset, assignments(settings))
+    config = load_segment(preset, [*assignments(settings), *_repetitions(fractions, seeds)])
     return run(cohort, arm_texts(arms), out, config, folds=folds, holdout=holdout, resume=resume)
+
+
+def _repetitions(fractions: Sequence[float] | None, seeds: int | None) -> list[str]:
+    stated = [] if fractions is None else [f"fractions={list(fractions)}"]
+    if seeds is not None or fractions is not None:
+        stated.append(f"seeds={seeds or 3}")
+    return stated
 
 
 def predict(

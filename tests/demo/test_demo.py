@@ -13,7 +13,7 @@ import pytest
 from volta3d.config import PretrainConfig, load_pretrain
 from volta3d.demo import DemoResult, demo, run, tasks
 from volta3d.demo.text import scores, task_lines
-from volta3d.downstream.classification.trial import Worker
+from volta3d.downstream.classification.fold_runner import ClassifyRunner
 from volta3d.downstream.segmentation.fit import Fit
 from volta3d.evaluate.probes import probe
 from volta3d.phantom import generate
@@ -103,7 +103,7 @@ def test_a_second_call_trains_nothing_again(
 
     before: DemoResult = made["result"]
     shrink(monkeypatch)
-    monkeypatch.setattr(Worker, "do", refuse)
+    monkeypatch.setattr(ClassifyRunner, "do", refuse)
     monkeypatch.setattr(Fit, "run", refuse)
     monkeypatch.setattr(run, "generate", refuse)
     monkeypatch.setattr(run, "probe", lambda *_: before.probes)  # they are made anew each time

@@ -56,7 +56,7 @@ def test_new_scans_are_prepared_and_told_and_bad_ones_refused(
 ) -> None:
     for arm, model in models.items():
         result = predict(model, scans, tmp_path / arm)
-        assert result.told == 2 and len(result.refused) == 1
+        assert result.predicted == 2 and len(result.refused) == 1
         assert "broken" in result.refused[0]["source"] and result.refused[0]["how_to_fix"]
         told = pd.read_csv(result.table, sep="\t")
         assert set(told["sex"]) <= {"F", "M"} and told["score"].between(0, 1).all()
@@ -74,7 +74,7 @@ def test_a_prepared_cohort_gives_what_the_model_itself_gives(
     told = pd.read_csv(result.table, sep="\t")
     assert list(told["scan_id"]) == signal_cohort.scan_ids
     fitted = load_fitted(models["lin"])
-    scores = fitted.tell(signal_cohort.load(range(3)))
+    scores = fitted.predict(signal_cohort.load(range(3)))
     # one scan at once or three: the same sums in another order
     assert told["score"][:3].to_numpy() == pytest.approx(scores[:, 1], abs=1e-5)
     right = (told["score"] > 0.5) == (signal_cohort.participants["sex"] == "M")
@@ -148,6 +148,29 @@ def test_a_model_that_remembers_nothing_says_so(
     other = told_about(model, traced.path, tmp_path / "other")
     assert other["trained_on_these"] is None
     assert len(other["fitted"]["unknown"]) == 30
+
+
+def test_a_second_call_adds_to_a_folder_and_another_model_is_refused(
+    models: dict[str, Path], scans: Path, tmp_path: Path
+) -> None:
+    out, dark, bright = tmp_path / "out", scans / "dark.nii.gz", scans / "bright.nii.gz"
+    predict(models["lin"], [dark, scans / "broken.nii.gz"], out)
+    first = pd.read_csv(out / "predictions.tsv", sep="\t")
+    result = predict(models["lin"], [bright, dark], out)
+    assert result.predicted == 2
+    both = pd.read_csv(result.table, sep="\t")
+    assert sorted(both["scan_id"]) == sorted({*both["scan_id"]}) and len(both) == 2
+    alone = first[first["scan_id"].str.contains("dark")]["score"].item()
+    assert both[both["scan_id"].str.contains("dark")]["score"].item() == pytest.approx(alone)
+    about = json.loads((out / "predictions.json").read_text())
+    assert about["told"] == 2 and len(about["files"]) == 2
+    assert about["predictions_sha256"] == sha256(result.table)
+    assert len(pd.read_csv(out / "refused.tsv", sep="\t")) == 1  # still broken
+    with pytest.raises(UsageError, match="another model"):
+        predict(models["vol"], [dark], out)
+    result.table.write_text("scan_id\n")
+    with pytest.raises(VoltaError, match="earlier results cannot be read"):
+        predict(models["lin"], [dark], out)
 
 
 def test_numbers_are_told_in_their_units(
@@ -237,7 +260,7 @@ def test_folders_of_one_name_are_told_as_two_scans(
     assert list(told["scan_id"]) == ["pat1_anat_T1w", "pat2_anat_T1w"]
     assert told["score"].nunique() == 2
     twice = predict(models["lin"], [files[0], files[0]], tmp_path / "once")
-    assert twice.told == 1 and twice.refused == ()
+    assert twice.predicted == 1 and twice.refused == ()
 
 
 def test_a_bad_path_among_good_ones_is_refused(
@@ -247,7 +270,7 @@ def test_a_bad_path_among_good_ones_is_refused(
     (tmp_path / "empty").mkdir()
     bad = [tmp_path / "notes.txt", tmp_path / "empty", tmp_path / "nowhere"]
     result = predict(models["lin"], [*bad, patients[0]], tmp_path / "out")
-    assert result.told == 1
+    assert result.predicted == 1
     refused = pd.read_csv(result.refusals, sep="\t")
     assert list(refused["source"]) == [str(path) for path in bad]
     assert set(refused["code"]) == {"no-source"} and not refused["how_to_fix"].isna().any()

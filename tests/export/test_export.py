@@ -16,13 +16,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from volta3d.arms.networks.classifier import VitClassifier, fresh_vit
+from volta3d.arms.segmenter import Architecture, empty
 from volta3d.cohort.contract import Contract
 from volta3d.config import ModelConfig, PretrainConfig, build
-from volta3d.downstream.classification.classifier import VitClassifier, fresh_vit
 from volta3d.downstream.classification.fitted import load_fitted, save_fitted
 from volta3d.downstream.predict import predict
 from volta3d.downstream.segmentation.model import save_segment_model
-from volta3d.downstream.segmentation.networks import Architecture, empty
 from volta3d.downstream.segmentation.structures import Structure
 from volta3d.errors import EncoderError, UsageError, VoltaError
 from volta3d.export import export, graphs
@@ -158,7 +158,7 @@ def test_an_ONNX_file_answers_as_the_network_does_for_any_batch(
     if name in ("classifier", "linear", "regressor"):
         model = load_fitted(tmp_path / name)
         np.testing.assert_allclose(
-            answers[0], model.tell(torch.from_numpy(scans)), rtol=1e-3, atol=1e-5
+            answers[0], model.predict(torch.from_numpy(scans)), rtol=1e-3, atol=1e-5
         )
 
 

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from volta3d.arms import CLASSIFIER_TUNES, CLASSIFIERS, spec_help
 from volta3d.cli.app import FOUND, Set, app, example, say
-from volta3d.errors import UsageError
+from volta3d.cli.repetitions import Fractions, Seeds, repetition_settings
 from volta3d.progress import Steps
 
 
@@ -26,19 +27,13 @@ def classify(
         list[str],
         typer.Option(
             metavar="NAME=SPEC",
-            help="Repeatable. SPEC: an encoder folder; scratch (the same ViT untrained) or "
-            "scratch:PRESET; swin; linear:ENCODER or linear:scratch; volume; frozen:, last: or "
-            "full: before an encoder says how it is tuned.",
+            help=spec_help(CLASSIFIERS, CLASSIFIER_TUNES),
         ),
     ],
     out: Annotated[Path, typer.Option(help="The run folder.")],
     folds: Annotated[int | None, typer.Option(help="Folds by subject; 5 as in the paper.")] = None,
-    fractions: Annotated[
-        str | None, typer.Option(help="Of the training part, e.g. .2,.4,.6,.8,1")
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(min=1, help="Repeats; 3 when fractions are given, else 1.")
-    ] = None,
+    fractions: Fractions = None,
+    seeds: Seeds = None,
     preset: Annotated[str, typer.Option(help="paper, small, or a YAML file.")] = "paper",
     labels: Annotated[
         Path | None, typer.Option(help="A table of your own: scan_id or participant_id, TARGET.")
@@ -55,10 +50,7 @@ def classify(
     settings = list(assignments or [])
     if folds is not None:
         settings.append(f"folds={folds}")
-    if fractions is not None:
-        settings.append(f"fractions={_fractions(fractions)}")
-    if seeds is not None or fractions is not None:
-        settings.append(f"seeds={seeds or 3}")
+    settings += repetition_settings(fractions, seeds)
     config = load_classify(preset, settings)
     with Steps("classify", "epochs") as steps:
         result = run(cohort, target, arm, out, config, labels=labels, resume=resume, progress=steps)
@@ -79,17 +71,6 @@ def classify(
         raise typer.Exit(FOUND)
 
 
-def _fractions(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise UsageError(
-            "Fractions are numbers with commas between them",
-            where=text,
-            fix="Write --fractions .2,.6,1",
-        ) from error
-
-
 @app.command(epilog=example("volta3d predict sex/arms/volta/model my-bids --out told"))
 def predict(
     model: Annotated[
@@ -102,7 +83,13 @@ def predict(
     scans: Annotated[
         list[Path], typer.Argument(metavar="SCAN...", help="NIfTI or DICOM, files or folders.")
     ],
-    out: Annotated[Path, typer.Option(help="The folder for what is predicted.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The folder for what is predicted. Earlier results of the same model stay there; "
+            "a scan given again gets the later one."
+        ),
+    ],
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     flips: Annotated[
         str | None,
@@ -124,7 +111,7 @@ def predict(
 
     with Steps("predict", "scans") as steps:
         result = run(model, scans, out, device=device, flips=flips, largest=largest, progress=steps)
-    say(f"{result.table}: {result.told} scans")
+    say(f"{result.table}: {result.predicted} scans")
     if result.refused:
         first = result.refused[0]
         say(

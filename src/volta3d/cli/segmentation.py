@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from volta3d.arms import SEGMENTER_TUNES, SEGMENTERS, spec_help
 from volta3d.cli.app import FOUND, Set, app, example, say
+from volta3d.cli.repetitions import Fractions, Seeds, repetition_settings
 from volta3d.progress import Steps
 
 
@@ -24,9 +26,7 @@ def segment(
         list[str],
         typer.Option(
             metavar="NAME=SPEC",
-            help="Repeatable. SPEC: an encoder folder (UNETR); scratch (the same UNETR untrained) "
-            "or scratch:PRESET; unet (3D U-Net); full:, staged: or frozen: before an encoder says "
-            "how it is tuned.",
+            help=spec_help(SEGMENTERS, SEGMENTER_TUNES),
         ),
     ],
     out: Annotated[Path, typer.Option(help="The run folder.")],
@@ -34,6 +34,8 @@ def segment(
     holdout: Annotated[
         float | None, typer.Option(help="Instead: the share set aside, .2 in the paper.")
     ] = None,
+    fractions: Fractions = None,
+    seeds: Seeds = None,
     preset: Annotated[str, typer.Option(help="paper, small, or a YAML file.")] = "paper",
     assignments: Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
@@ -45,11 +47,13 @@ def segment(
     from volta3d.evaluate.segmentation.score import evaluate_segmentation
     from volta3d.evaluate.segmentation.summary_lines import render
 
-    config = load_segment(preset, assignments or [])
+    config = load_segment(preset, [*(assignments or []), *repetition_settings(fractions, seeds)])
     with Steps("segment", "epochs") as steps:
         result = run(
             cohort, arm, out, config, folds=folds, holdout=holdout, resume=resume, progress=steps
         )
+    for line in result.findings:
+        say(f"Noticed: {line}")
     if result.left:
         say(f"{out}: {result.left} jobs are being done by other processes; they will finish it")
         return

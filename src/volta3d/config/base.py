@@ -39,6 +39,18 @@ Scale = typing.Annotated[tuple[Share, Share], AfterValidator(ordered)]
 """From, to: each above 0 and at most 1."""
 
 
+def _fractions(values: tuple[float, ...]) -> tuple[float, ...]:
+    if not values or not all(0 < f <= 1 for f in values):
+        raise ValueError("fractions lie above 0 and up to 1")
+    if len(set(values)) != len(values):
+        raise ValueError("a fraction is given twice")
+    return values
+
+
+Fractions = typing.Annotated[tuple[float, ...], AfterValidator(_fractions)]
+"""Of the training part: each above 0 and at most 1, none twice."""
+
+
 class Config(BaseModel):
     """Base of every configuration: frozen, strict about keys, hashable by content."""
 

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from volta3d.config.base import (
     Config,
     Count,
+    Fractions,
     Positive,
     Probability,
     Range,
@@ -40,7 +41,7 @@ class ClassifyConfig(Config):
 
     preset: str = "paper"
     folds: Some = 5  # [S]
-    fractions: tuple[float, ...] = (1.0,)  # [S] of the training part; test folds stay
+    fractions: Fractions = (1.0,)  # [S] of the whole training part; test folds stay
     seeds: Some = 1  # [C] at least 3 for reduced data
     epochs: Some = 50  # [S]
     batch_size: Some = 8  # [C]
@@ -49,13 +50,17 @@ class ClassifyConfig(Config):
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # [C]
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
-    tune: Literal["frozen", "last", "full"] = "last"  # [S] frozen or partially unfrozen
+    # of every ViT arm, pretrained or not, whose SPEC doesn't say [C]
+    tune: Literal["frozen", "last", "full"] = "full"
     blocks: Some = 4  # [C] the last blocks that `last` tunes, with the final norm
     pooling: Literal["token", "mean", "concat", "regions"] = "token"  # [C]
     swin_size: Count = 0  # edge of Swin's cube; 0: that of the other arms
     head: Literal["layernorm", "standardised"] = "layernorm"  # [C] before the linear layer
-    class_weights: Literal["balanced", "none"] = "balanced"  # [S] for AIBL
-    epoch: Literal["inner", "last"] = "inner"  # [C] never chosen on the test fold
+    class_weights: Literal["balanced", "none"] = "none"  # [S] balanced for AIBL alone
+    # last: the whole training part is fitted [S]; inner: a fifth of it chooses the epoch [C]
+    epoch: Literal["inner", "last"] = "last"
+    # with epoch=last: refits inside the training part that give Youden's threshold [C]; 0: none
+    threshold_folds: Count = 3
     patience: Count = 0  # [C] stop after so many epochs without a better one; 0: never
     task: Literal["auto", "classification", "regression"] = "auto"
     classes: tuple[ClassName, ...] = ()  # only these; the last is the positive one
@@ -64,14 +69,6 @@ class ClassifyConfig(Config):
     final_model: bool = True  # also fit on everybody, for predict
     keep_weights: bool = True  # of each fold, for the whole training part and the first seed
     augment: AugmentConfig = AugmentConfig()
-
-    @model_validator(mode="after")
-    def _fractions(self) -> Self:
-        if not self.fractions or not all(0 < f <= 1 for f in self.fractions):
-            raise ValueError("fractions lie above 0 and up to 1")
-        if len(set(self.fractions)) != len(self.fractions):
-            raise ValueError("a fraction is given twice")
-        return self
 
     @model_validator(mode="after")
     def _patience(self) -> Self:

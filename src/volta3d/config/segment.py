@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from volta3d.config.base import (
     Config,
     Count,
+    Fractions,
     Positive,
     Probability,
     Range,
@@ -19,6 +20,8 @@ from volta3d.config.base import (
 )
 
 FOLDER = "presets/segment"
+# what may differ between two calls on one run folder
+FREE = ("preset", "checkpoint_minutes", "device", "window_batch", "seeds", "fractions")
 
 
 class CropsConfig(Config):
@@ -27,6 +30,7 @@ class CropsConfig(Config):
     size: Some = 96  # [C] edge in voxels, for training and for the sliding window
     per_scan: Some = 1  # [C] crops of each scan in an epoch
     foreground: Probability = 0.67  # [C] of the crops lie around a voxel of a structure
+    in_turn: bool = True  # [C] around each structure equally often; else drawn with equal chance
     stray: Probability = 0.5  # [C] how far from it, of half the crop's edge, within the head's box
     scale: Range = (0.85, 1.15)  # [C] one zoom for the three axes
     rotation: float = Field(default=10.0, ge=0, le=45)  # [C] degrees about each axis
@@ -63,9 +67,10 @@ class UnetrConfig(Config):
 
 
 class TuneConfig(Config):
-    """How a pretrained encoder is tuned."""
+    """How the encoder of a UNETR is tuned, pretrained or not."""
 
-    encoder: Literal["full", "staged", "frozen"] = "full"  # [C] staged: frozen at first
+    encoder: Literal["full", "last", "staged", "frozen"] = "full"  # [C] staged: frozen at first
+    blocks: Some = 4  # [C] the last blocks that `last` trains, with the final norm
     frozen_epochs: Count = 20  # [C] of a staged one; fewer than all epochs
     layer_decay: float = Field(default=1.0, gt=0, le=1)  # learning rate, per block down
     matched: Probability = 0.95  # refuse an encoder of which fewer of the weights fit
@@ -83,6 +88,7 @@ class SegmentConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
     seeds: Some = 1  # repetitions, each with its own start and crops; the test folds stay
+    fractions: Fractions = (1.0,)  # of the training part; test folds stay
     selection: Literal["inner", "paper", "last"] = "inner"  # which epoch is kept, see below
     validate_epochs: Some = 10  # how often the epoch is judged
     weight_decay: float = Field(default=1e-5, ge=0)  # [C]
@@ -94,6 +100,8 @@ class SegmentConfig(Config):
     test_flips: Literal["none", "left-right"] = "none"  # a mirrored pass averaged in at the end
     largest_component: bool = False  # keep only the largest part of each structure
     side_ratio: float = Field(default=2.0, ge=1)  # sides more unequal than this are refused
+    # [C] which structures' Dice a crop's loss holds: those that the crop has, or all
+    dice: Literal["present", "all"] = "present"
     absent: Literal["refuse", "allow"] = "refuse"  # label maps that lack a structure
     checkpoint_minutes: Positive = 10.0
     crops: CropsConfig = CropsConfig()
@@ -102,9 +110,9 @@ class SegmentConfig(Config):
     tune: TuneConfig = TuneConfig()
 
     def science(self) -> dict[str, Any]:
-        """The content without what may differ between two runs of the same experiment."""
+        """What two calls on one run folder must share; fractions, seeds and arms may be added."""
         content = self.content()
-        for free in ("checkpoint_minutes", "device", "window_batch"):
+        for free in FREE:
             content.pop(free)
         return content
 

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from volta3d.downstream.arms import MODEL, is_arm
+from volta3d.arms.spec import is_arm
+from volta3d.artefacts import MODEL
 from volta3d.downstream.classification.fitted import read_model_config
 from volta3d.errors import UsageError
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class PredictResult:
-    """What ``predict`` made.
-
-    Attributes:
-        table: predictions.tsv.
-        told: scans with a prediction.
-        refused: scans without: ``source``, ``code``, ``what``, ``how_to_fix``.
-        refusals: the table of these.
-    """
-
-    table: Path
-    told: int
-    refused: tuple[dict[str, str], ...]
-    refusals: Path
+from volta3d.grid.predicted import PredictResult, Progress
 
 
 def predict(

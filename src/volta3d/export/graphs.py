@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d
 
+from volta3d.arms.networks.classifier import Classifier
+from volta3d.arms.spec import is_arm
+from volta3d.artefacts import MODEL
 from volta3d.cohort.contract import Contract
-from volta3d.downstream.arms import MODEL, is_arm
-from volta3d.downstream.classification.classifier import Classifier
 from volta3d.downstream.classification.fitted import FittedModel, load_fitted, read_model_config
 from volta3d.downstream.segmentation.ensemble import load_ensemble
 from volta3d.downstream.segmentation.memory_layout import plain_layout

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from volta3d.arms.networks.unetr import Unetr
+from volta3d.arms.segmenter import Architecture
 from volta3d.downstream.segmentation.ensemble import Ensemble
-from volta3d.downstream.segmentation.networks import Architecture
-from volta3d.downstream.segmentation.unetr import Unetr
 from volta3d.errors import EncoderError
 from volta3d.export.graphs import EncoderGraph, Graph, SegmentGraph
 from volta3d.model.monai import to_vit

@@ -19,17 +19,19 @@ import pytest
 import torch
 import yaml
 
+from volta3d.arms.classifier import NetworkArm, resolve
 from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort, write_cohort
 from volta3d.config import ClassifyConfig, load_classify
 from volta3d.downstream.classification.classify import ClassifyResult, classify, make_splits
-from volta3d.downstream.classification.contestants import resolve
+from volta3d.downstream.classification.crossfit import groups_of
 from volta3d.downstream.classification.fitted import load_fitted
+from volta3d.downstream.classification.fold_runner import ClassifyRunner
 from volta3d.downstream.classification.labels import read_labels
 from volta3d.downstream.classification.predictions import read_predictions
 from volta3d.downstream.classification.selection import youden_threshold
-from volta3d.downstream.classification.trial import Trial, Worker
 from volta3d.errors import CheckpointError, CohortError, EncoderError, UsageError
+from volta3d.grid.job import Job
 from volta3d.ledger import Ledger
 from volta3d.statistics.splits import read_splits
 
@@ -141,7 +143,7 @@ def test_L11_arms_differ_in_what_is_declared_alone(
         assert len({json.dumps(r["test"]["scan_id"]) for r in own}) == 1
     arms_of = yaml.safe_load((result.run / "config.yaml").read_text())["arms"]
     differ = {k for k in arms_of["volta"] if arms_of["volta"][k] != arms_of["vit"][k]}
-    assert differ == {"encoder_sha256", "tune", "head", "pretraining_saw"}
+    assert differ == {"encoder_sha256", "pretraining_saw"}
 
 
 def test_L4_poisoned_test_labels_change_nothing_before_evaluation(
@@ -153,16 +155,87 @@ def test_L4_poisoned_test_labels_change_nothing_before_evaluation(
     poisoned = labelled.values.copy()
     test = labelled.where(splits.part(0).test)
     poisoned[test] = 1 - poisoned[test]
-    contestants = {c.name: c for c in resolve(arms, signal_cohort, config, labelled.rows)}
+    chosen = {c.name: c for c in resolve(arms, signal_cohort, config, labelled.rows)}
     records = []
     for name, values in (("clean", labelled.values), ("poisoned", poisoned)):
-        worker = Worker(
-            signal_cohort, replace(labelled, values=values), splits, contestants, config,
+        runner = ClassifyRunner(
+            signal_cohort, replace(labelled, values=values), splits, chosen, config,
             tmp_path / name, device=torch.device("cpu"), bf16=False,
         )  # fmt: skip
-        records.append([worker.do(Trial(arm, 0, 1.0, 0)) for arm in contestants])
+        records.append([runner.do(Job(arm, 0, 1.0, 0)) for arm in chosen])
     for clean, dirty in zip(*records, strict=True):
         assert {**clean, "seconds": 0} == {**dirty, "seconds": 0}
+
+
+@pytest.mark.parametrize("preset", ["paper", "small"])
+def test_pretrained_and_scratch_differ_in_their_first_weights_alone(
+    signal_cohort: Cohort, encoder_folder: Path, preset: str
+) -> None:
+    rows = np.arange(30)
+    for tune in ("", "last:", "frozen:", "full:"):
+        texts = [f"volta={tune}{encoder_folder}", f"vit={tune}scratch"]
+        config = load_classify(preset)
+        ours, theirs = resolve(texts, signal_cohort, config, rows)
+        assert isinstance(ours, NetworkArm) and isinstance(theirs, NetworkArm)
+        one, other = ours.declared(), theirs.declared()
+        differ = {k for k in one if one[k] != other[k]}
+        assert differ == {"encoder_sha256", "pretraining_saw"}
+        networks = [arm.network(config, 2, seed=5) for arm in (ours, theirs)]
+        trained = [{n for n, p in net.named_parameters() if p.requires_grad} for net in networks]
+        assert trained[0] == trained[1] and networks[0].tune == networks[1].tune
+        heads = [net.head.state_dict() for net in networks]
+        assert all(torch.equal(heads[0][k], heads[1][k]) for k in heads[0])
+
+
+def test_the_whole_training_part_is_fitted_and_thresholds_come_from_inside_it(
+    signal_cohort: Cohort, arms: list[str], tmp_path: Path
+) -> None:
+    settings = ("epoch=last", "fractions=[0.5, 1.0]", "final_model=false")
+    result = run(signal_cohort, arms[:3], tmp_path / "run", *settings)
+    table, _ = read_predictions(result.run / "predictions.parquet")
+    inside, _ = read_predictions(result.run / "inner_predictions.parquet")
+    splits = read_splits(result.run / "folds.json")
+    for (arm, fold), rows in inside.groupby(["arm", "fold"]):
+        part = splits.part(int(fold))
+        assert set(rows["subject"]) == {*part.train, *part.inner} and (rows["fraction"] == 1).all()
+        threshold = youden_threshold((rows["target"] == "M").to_numpy(), rows["score"].to_numpy())
+        own = table[(table["arm"] == arm) & (table["fold"] == fold) & (table["fraction"] == 1)]
+        assert own["threshold"].iloc[0] == pytest.approx(threshold)
+        assert not set(own["subject"]) & set(rows["subject"])
+    records = [json.loads(p.read_text())["record"] for p in (result.run / "jobs").glob("*.json")]
+    # fractions are of the whole training part: 20 of 30 people, and 10 of these
+    assert {r["fraction"]: r["sizes"]["train"] for r in records} == {0.5: 10, 1.0: 20}
+    assert all(r["sizes"]["inner"] == 0 for r in records)
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_L5_a_threshold_s_scores_come_from_fits_that_have_not_seen_the_person(
+    signal_cohort: Cohort, arms: list[str], tmp_path: Path, place: int
+) -> None:
+    """With another label of their own, the people of a group are scored as before."""
+    config = quick("epoch=last")
+    labelled = read_labels(signal_cohort, "sex", config)
+    splits = make_splits(labelled, signal_cohort, config)
+    (arm,) = resolve(arms[place : place + 1], signal_cohort, config, labelled.rows)
+
+    def scores(values: np.ndarray) -> np.ndarray:
+        runner = ClassifyRunner(
+            signal_cohort, replace(labelled, values=values), splits, {arm.name: arm}, config,
+            tmp_path / "x", device=torch.device("cpu"), bf16=False,
+        )  # fmt: skip
+        record = runner.do(Job(arm.name, 0, 1.0, 0))
+        return np.array(record["inner"]["scores"])
+
+    part = splits.part(0)
+    train = labelled.where((*part.train, *part.inner))
+    names = [labelled.subjects[i] for i in train]
+    groups = groups_of(names, splits, fold=0, seed=0, groups=config.threshold_folds)
+    assert np.bincount(groups).tolist() == [7, 7, 6]
+    values = labelled.values.copy()
+    values[train[groups == 1]] = 1 - values[train[groups == 1]]
+    before, after = scores(labelled.values), scores(values)
+    assert np.array_equal(before[groups == 1], after[groups == 1])
+    assert (before[groups != 1] != after[groups != 1]).any()
 
 
 CHILD = """

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from volta3d.arms.classifier import NetworkArm, resolve
+from volta3d.arms.fold_data import FoldData, FoldResult, class_weights
 from volta3d.cohort.store import Cohort
 from volta3d.config import ClassifyConfig, load_classify
-from volta3d.downstream.classification.contestants import Contestant, resolve
-from volta3d.downstream.classification.fit import Learner
+from volta3d.downstream.classification.fit import Learner, _loss
 from volta3d.downstream.classification.inputs import Cubes, stemmed
-from volta3d.downstream.classification.told import Question, Told, class_weights
 from volta3d.errors import ConfigError, Diverged
 from volta3d.files import content_hash
 from volta3d.pretrain.data import Scans
@@ -26,15 +26,15 @@ PARTS = np.split(np.arange(30), [16, 22])
 
 
 def config_of(*settings: str) -> ClassifyConfig:
-    return load_classify("small", ["epochs=4", "lr=1e-2", "precision=fp32", *settings])
+    return load_classify("small", ["epochs=4", "lr=1e-2", "tune=last", "precision=fp32", *settings])
 
 
-def question(values: np.ndarray = VALUES, classes: int = 2) -> Question:
+def question(values: np.ndarray = VALUES, classes: int = 2) -> FoldData:
     train, inner, test = PARTS
-    return Question(train, inner, test, values[train], values[inner], classes, seed=0)
+    return FoldData(train, inner, test, values[train], values[inner], classes, seed=0)
 
 
-def learner(cohort: Cohort, arm: Contestant, config: ClassifyConfig, outputs: int = 2) -> Learner:
+def learner(cohort: Cohort, arm: NetworkArm, config: ClassifyConfig, outputs: int = 2) -> Learner:
     cubes = Cubes(Scans([cohort], downsample=arm.downsample), arm.image_size, config.augment, 0)
     network = arm.network(config, outputs, seed=0)
     return Learner(
@@ -43,16 +43,18 @@ def learner(cohort: Cohort, arm: Contestant, config: ClassifyConfig, outputs: in
 
 
 @pytest.fixture
-def arm(signal_cohort: Cohort, encoder_folder: Path) -> Contestant:
-    return resolve([f"a={encoder_folder}"], signal_cohort, config_of(), np.arange(30))[0]
+def arm(signal_cohort: Cohort, encoder_folder: Path) -> NetworkArm:
+    (arm,) = resolve([f"a={encoder_folder}"], signal_cohort, config_of(), np.arange(30))
+    assert isinstance(arm, NetworkArm)
+    return arm
 
 
-def learnt(cohort: Cohort, arm: Contestant, *settings: str, **more: Any) -> Told:
+def learnt(cohort: Cohort, arm: NetworkArm, *settings: str, **more: Any) -> FoldResult:
     return learner(cohort, arm, config_of(*settings)).learn(more.get("asked", question()))
 
 
 def test_the_epoch_taken_is_the_one_with_the_lowest_inner_loss(
-    signal_cohort: Cohort, arm: Contestant
+    signal_cohort: Cohort, arm: NetworkArm
 ) -> None:
     told = learnt(signal_cohort, arm, "lr=0.1", "epochs=6")
     losses = [h["inner_loss"] for h in told.history]
@@ -64,31 +66,55 @@ def test_the_epoch_taken_is_the_one_with_the_lowest_inner_loss(
     assert np.array_equal(short.test, told.test)
 
 
-def test_patience_ends_the_training_early(signal_cohort: Cohort, arm: Contestant) -> None:
+def test_patience_ends_the_training_early(signal_cohort: Cohort, arm: NetworkArm) -> None:
     told = learnt(signal_cohort, arm, "lr=0.3", "epochs=40", "patience=2")
     assert len(told.history) < 40 and told.epoch == len(told.history) - 3
 
 
 def test_F14_a_loss_that_is_no_number_names_the_scans(
-    signal_cohort: Cohort, arm: Contestant
+    signal_cohort: Cohort, arm: NetworkArm
 ) -> None:
     with pytest.raises(Diverged, match=r"not finite in epoch \d+, scans phantom_"):
         learnt(signal_cohort, arm, "lr=1e30")
 
 
-def test_the_loss_is_class_balanced_cross_entropy(signal_cohort: Cohort, arm: Contestant) -> None:
+def test_the_loss_is_class_balanced_cross_entropy(signal_cohort: Cohort, arm: NetworkArm) -> None:
     uneven = (np.arange(30) % 4 == 0) * 1.0
-    told = learnt(signal_cohort, arm, "epochs=1", "epoch=last", asked=question(uneven))
-    weights = class_weights(uneven[PARTS[0]], 2)
-    chance = told.inner[np.arange(6), uneven[PARTS[1]].astype(int)]
-    own = weights[uneven[PARTS[1]].astype(int)]
-    # sum of w·(-log p) over sum of w, from the published definition of n / (C n_c)
-    wanted = float((own * -np.log(chance)).sum() / own.sum())
-    assert told.history[0]["inner_loss"] == pytest.approx(wanted, rel=1e-4)  # fp32 logits
+    balanced = ("epochs=1", "epoch=last", "class_weights=balanced")
+    result = learnt(signal_cohort, arm, *balanced, asked=question(uneven))
+    train = uneven[PARTS[0]]
+    # n / (C n_c) by the published definition: mean one over the training part
+    by_class = np.array([len(train) / (2 * (train == c).sum()) for c in (0, 1)])
+    assert by_class[train.astype(int)].mean() == pytest.approx(1)
+    inner = uneven[PARTS[1]].astype(int)
+    chance = result.inner[np.arange(6), inner]
+    wanted = float((by_class[inner] * -np.log(chance)).mean())
+    assert result.history[0]["inner_loss"] == pytest.approx(wanted, rel=1e-4)  # fp32 logits
+    plain = learnt(signal_cohort, arm, "epochs=1", "epoch=last", asked=question(uneven))
+    wanted = float(-np.log(plain.inner[np.arange(6), inner]).mean())
+    assert plain.history[0]["inner_loss"] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_the_rare_class_carries_half_of_an_epoch_s_loss() -> None:
+    """347 healthy, 73 with AD, batches of 8: as in AIBL; each scan's loss is ln 2 at first."""
+    values = np.zeros(420)
+    values[np.random.default_rng(0).choice(420, 73, replace=False)] = 1
+    weights = torch.from_numpy(class_weights(values, 2).astype(np.float32))
+    rare = whole = 0.0
+    for part in np.split(np.random.default_rng(1).permutation(420), range(8, 420, 8)):
+        targets = torch.from_numpy(values[part].astype(np.int64))
+        logits = torch.zeros(len(part), 2, requires_grad=True)
+        loss = _loss(logits, targets, weights) * len(part)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        # at zero logits a scan's gradient is its weight over two, whatever its class
+        own = 2 * gradient.abs()[:, 0]
+        rare += float(own[targets == 1].sum())
+        whole += float(own.sum())
+    assert rare / whole == pytest.approx(0.5, abs=1e-4)
 
 
 def test_numbers_are_learnt_in_units_of_their_deviation(
-    signal_cohort: Cohort, arm: Contestant
+    signal_cohort: Cohort, arm: NetworkArm
 ) -> None:
     ages = 40 + 20 * VALUES
     fitted = learner(signal_cohort, arm, config_of("epochs=30"), outputs=1)
@@ -98,7 +124,7 @@ def test_numbers_are_learnt_in_units_of_their_deviation(
 
 
 def test_what_the_frozen_part_makes_is_kept_on_disk_and_read_back(
-    signal_cohort: Cohort, arm: Contestant, tmp_path: Path
+    signal_cohort: Cohort, arm: NetworkArm, tmp_path: Path
 ) -> None:
     config = config_of()
     cubes = Cubes(Scans([signal_cohort], downsample=arm.downsample), 8, config.augment, 0)
@@ -120,7 +146,7 @@ def test_what_the_frozen_part_makes_is_kept_on_disk_and_read_back(
 
 @pytest.mark.parametrize("augmented", [False, True])
 def test_stored_stems_give_the_same_fit(
-    signal_cohort: Cohort, arm: Contestant, augmented: bool, monkeypatch: pytest.MonkeyPatch
+    signal_cohort: Cohort, arm: NetworkArm, augmented: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With augmentation they serve inner validation and test."""
     config = config_of("blocks=1", f"augment.enabled={str(augmented).lower()}")
@@ -164,7 +190,7 @@ def test_L2_what_pretraining_saw_of_the_cohort_is_said(
 
 
 def test_a_loss_that_breaks_down_after_the_last_step_is_told_too(
-    signal_cohort: Cohort, arm: Contestant
+    signal_cohort: Cohort, arm: NetworkArm
 ) -> None:
     with pytest.raises(Diverged, match="inner validation is not finite in epoch 0"):
         learnt(signal_cohort, arm, "lr=1e25", "epochs=1", "batch_size=64")

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
+from volta3d.arms.segmenter import Architecture, empty
 from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import write_cohort
 from volta3d.config import SegmentConfig, load_segment
 from volta3d.downstream.segmentation import fit as fit_module
 from volta3d.downstream.segmentation.fit import Fit, Task
 from volta3d.downstream.segmentation.labelled import LabelledScans
-from volta3d.downstream.segmentation.networks import Architecture, empty
 
 EDGE = 16
 NAMES = {47: "Right-Hippocampus", 48: "Left-Hippocampus"}

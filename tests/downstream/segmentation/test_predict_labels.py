@@ -167,7 +167,7 @@ def test_a_second_call_adds_to_the_tables_of_a_folder(
     broken.write_bytes(whole)
     assert len(pd.read_csv(out / "refused.tsv", sep="\t")) == 1
     result = predict_labels(model, [broken, source / "s0.nii.gz", source / "s2.nii.gz"], out)
-    assert result.told == 3
+    assert result.predicted == 3
     predict_labels(model, [source / "s3.nii.gz"], out)
     scans, volumes = (pd.read_csv(out / n, sep="\t") for n in ("scans.tsv", VOLUMES))
     maps = [p.relative_to(out).as_posix() for p in out.rglob("*_dseg.nii.gz")]
@@ -188,7 +188,7 @@ def test_a_path_without_a_scan_is_refused_and_the_others_go_on(
     out = tmp_path / "told"
     scan = source / "s0.nii.gz"
     result = predict_labels(model, [tmp_path / "nowhere", scan, scan], out)
-    assert result.told == 1 and [r["code"] for r in result.refused] == ["no-source"]
+    assert result.predicted == 1 and [r["code"] for r in result.refused] == ["no-source"]
     with pytest.raises(CohortError):
         predict_labels(model, [tmp_path / "nowhere"], out)
 
@@ -233,15 +233,15 @@ def test_the_folder_of_an_arm_is_the_mean_of_its_folds(source: Path, tmp_path: P
     single = []
     for file in sorted(arm.glob("seed-*/fold-*/weights.safetensors")):
         one.network.load_state_dict(read_tensors(file))
-        single.append(one.tell(volume))
-    found = together.tell(volume)
+        single.append(one.predict(volume))
+    found = together.predict(volume)
     assert not torch.allclose(single[0], single[1], atol=1e-3)
     # float32, blended window by window instead of network by network
     assert torch.allclose(found, torch.stack(single).mean(0), atol=1e-5)
     assert torch.allclose(found.sum(0), torch.ones(24, 24, 24), atol=1e-5)
     told = predict(arm, source, tmp_path / "told")
     about = json.loads((tmp_path / "told" / "predictions.json").read_text())
-    assert told.told == 6 and about["networks"] == 4
+    assert told.predicted == 6 and about["networks"] == 4
     assert about["model_sha256"] == together.config["weights_sha256"]
     next(arm.glob("seed-1/fold-1/weights.safetensors")).write_bytes(b"nothing")
     with pytest.raises(EncoderError, match="does not fit its arm"):

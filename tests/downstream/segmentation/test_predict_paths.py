@@ -51,7 +51,7 @@ def test_folders_of_one_name_and_bad_paths(model: Path, tmp_path: Path, dicom: M
     bad = [tmp_path / "empty", tmp_path / "nowhere"]
     out = tmp_path / "told"
     result = predict(model, [bad[0], *sorted(tmp_path.glob("p?/DICOM")), bad[1]], out)
-    assert result.told == 2
+    assert result.predicted == 2
     scans = pd.read_csv(out / "scans.tsv", sep="\t")
     assert list(scans["scan_id"]) == ["p1_dicom", "p2_dicom"]
     assert sorted(p.relative_to(out).parts[0] for p in out.rglob("*_dseg.nii.gz")) == [

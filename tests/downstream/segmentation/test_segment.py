@@ -23,12 +23,13 @@ from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort, write_cohort
 from volta3d.config import PrepareConfig, SegmentConfig, load_segment
 from volta3d.downstream.predict import predict
-from volta3d.downstream.segmentation import job as segment_job
+from volta3d.downstream.segmentation.fold_runner import SegmentRunner
 from volta3d.downstream.segmentation.model import _card, load_segment_model
 from volta3d.downstream.segmentation.segment import segment
 from volta3d.errors import CheckpointError, CohortError, EncoderError, UsageError, VoltaError
 from volta3d.evaluate.segmentation.score import evaluate_segmentation
 from volta3d.files import content_hash
+from volta3d.ledger import Ledger
 from volta3d.prepare import prepare
 from volta3d.pretrain.log import read_metrics
 from volta3d.statistics.splits import read_splits
@@ -226,16 +227,16 @@ def test_a_finished_job_is_not_done_again_and_other_settings_are_refused(
     with pytest.raises(CheckpointError, match="epochs"):
         segment(labelled.path, ["unet=unet"], run, tiny("epochs=3"), holdout=0.2, resume=True)
     done: list[str] = []
-    real = segment_job.Surgeon.do
+    real = SegmentRunner.do
 
     def watched(self: Any, job: Any, notify: Any = None) -> Any:
         done.append(job.id)
         return real(self, job, notify)
 
-    monkeypatch.setattr(segment_job.Surgeon, "do", watched)
+    monkeypatch.setattr(SegmentRunner, "do", watched)
     arms = ["unet=unet", "vit=scratch"]
     segment(labelled.path, arms, run, tiny("epochs=1"), holdout=0.2, resume=True)
-    assert done == ["vit/seed=0/fold=0"]  # an arm that was added
+    assert done == ["vit/seed=0/fraction=1/fold=0"]  # an arm that was added
 
 
 def test_a_run_begun_before_a_setting_existed_goes_on(labelled: Cohort, tmp_path: Path) -> None:
@@ -253,11 +254,13 @@ def test_a_run_begun_before_a_setting_existed_goes_on(labelled: Cohort, tmp_path
         segment(labelled.path, ["unet=unet"], run, config, holdout=0.2, progress=kill)
     before = yaml.safe_load((run / "config.yaml").read_text())
     del before["settings"]["absent"], before["settings"]["crops"]["bias"]
+    del before["settings"]["fractions"]
     (run / "config.yaml").write_text(yaml.safe_dump(before, sort_keys=False))
     (file,) = run.rglob("checkpoint/state.json")
     state = json.loads(file.read_text())
     assert state["identity"]["settings"] == content_hash(config.science())  # as now
-    old = {k: v for k, v in config.science().items() if k != "absent"}
+    every = {**config.science(), "preset": config.preset, "seeds": 1}
+    old = {k: v for k, v in every.items() if k != "absent"}
     state["identity"]["settings"] = content_hash(old)
     file.write_text(json.dumps(state))
     for other in ("absent=allow", "crops.bias=0.5"):
@@ -271,6 +274,73 @@ def test_a_run_begun_before_a_setting_existed_goes_on(labelled: Cohort, tmp_path
         progress=lambda done, total, text: seen.append(done),
     )  # fmt: skip
     assert seen[0] in (2, 3)
+
+
+def test_fractions_and_seeds_may_be_added_and_each_has_its_label_maps(
+    labelled: Cohort, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    segment(labelled.path, ["unet=unet"], run, tiny("epochs=1"), folds=2)
+    before = read_splits(run / "folds.json")
+    more = tiny("epochs=1", "fractions=[0.4, 1.0]", "seeds=2")
+    segment(labelled.path, ["unet=unet"], run, more, folds=2, resume=True)
+    splits = read_splits(run / "folds.json")
+    assert splits.hash == before.hash and set(splits.orders) == {0, 1}
+    folders = {p.name for p in (run / "predictions").iterdir()}
+    assert folders == {"unet", "unet.seed1", "unet.fraction0.4", "unet.fraction0.4.seed1"}
+    for name in folders:
+        assert len(list((run / "predictions" / name).rglob("*_dseg.nii.gz"))) == 10
+    records = [json.loads(p.read_text())["record"] for p in (run / "jobs").glob("*.json")]
+    assert len(records) == 8
+    for record in records:
+        part = splits.part(record["fold"], fraction=record["fraction"], seed=record["seed"])
+        assert record["scans"]["train"] == len(part.train)
+    sizes = {r["fraction"]: r["scans"]["train"] for r in records}
+    assert sizes[0.4] < sizes[1.0]
+    model = json.loads((run / "arms/unet/model/config.json").read_text())
+    assert model["trained_on"]["scans"] == sizes[1.0]  # of the whole training part
+    assert evaluate_segmentation(run).cases["case"].nunique() == 10
+    # an earlier, smaller call again leaves the rest as it is
+    segment(labelled.path, ["unet=unet"], run, tiny("epochs=1"), folds=2, resume=True)
+    lines = read_metrics(run / "arms/unet/metrics.jsonl")
+    assert {(r["fraction"], r["seed"]) for r in lines if r["kind"] == "epoch"} == {
+        (f, s) for f in (0.4, 1.0) for s in (0, 1)
+    }
+
+
+def test_a_run_of_jobs_without_fractions_is_gone_on_with(labelled: Cohort, tmp_path: Path) -> None:
+    """As an earlier release left it: other names in the ledger, no fraction in the records."""
+    run, ledger = tmp_path / "run", tmp_path / "run" / "jobs"
+    segment(labelled.path, ["unet=unet"], run, tiny("epochs=1"), holdout=0.2)
+    (file,) = ledger.glob("*.json")
+    record = json.loads(file.read_text())["record"]
+    del record["fraction"]
+    file.unlink()
+    Ledger(ledger).finish("unet/seed=0/fold=0", record)
+    content = yaml.safe_load((run / "config.yaml").read_text())
+    del content["settings"]["fractions"]
+    (run / "config.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    before = (run / "arms/unet/seed-0/fold-0/weights.safetensors").stat().st_mtime_ns
+    segment(labelled.path, ["unet=unet"], run, tiny("epochs=1"), holdout=0.2, resume=True)
+    after = (run / "arms/unet/seed-0/fold-0/weights.safetensors").stat().st_mtime_ns
+    assert before == after
+    assert evaluate_segmentation(run).cases["case"].nunique() == 2
+
+
+def test_a_structure_that_never_begins_is_said_loudly(labelled: Cohort, tmp_path: Path) -> None:
+    run, said = tmp_path / "run", list[str]()
+    result = segment(
+        labelled.path, ["unet=unet"], run, tiny("epochs=6", "lr=1e-9", "selection=last"),
+        holdout=0.2, progress=lambda done, total, text: said.append(text),
+    )  # fmt: skip
+    lines = [
+        r for r in read_metrics(run / "arms/unet/metrics.jsonl")
+        if r.get("code") == "structure-not-begun"
+    ]  # fmt: skip
+    assert [r["epoch"] for r in lines] == [2, 6]
+    (finding,) = result.findings
+    assert "never begun" in finding and finding.startswith("unet/seed=0/fraction=1/fold=0: ")
+    assert any("nothing outlined after 2 of 6 epochs" in text for text in said)
 
 
 def test_the_card_says_where_no_scan_could_choose_the_epoch(
@@ -414,7 +484,7 @@ def test_from_raw_scans_to_label_maps_in_their_own_space_and_new_scans(tmp_path:
     (source / "sub-broken" / "anat" / "sub-broken_T1w.nii.gz").write_bytes(b"no scan")
     out = tmp_path / "told"
     result = predict(run / "arms" / "unet" / "model", source, out, flips="left-right", largest=True)
-    assert result.told == 5
+    assert result.predicted == 5
     assert [r["code"] for r in result.refused] and all(r["how_to_fix"] for r in result.refused)
     again = nib.load(next(out.rglob(f"{subject}_*_dseg.nii.gz")))
     assert again.shape == own.shape and np.allclose(again.affine, own.affine)

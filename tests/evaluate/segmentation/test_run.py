@@ -13,8 +13,6 @@ import yaml
 
 from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import write_cohort
-from volta3d.downstream.arms import Arm
-from volta3d.downstream.segmentation.job import Job
 from volta3d.downstream.segmentation.labelmap_files import bids_names
 from volta3d.errors import UsageError, VoltaError
 from volta3d.evaluate.segmentation.arms import arm_names
@@ -22,6 +20,7 @@ from volta3d.evaluate.segmentation.outlines import draw_outlines, drawn_cases, s
 from volta3d.evaluate.segmentation.score import evaluate_segmentation
 from volta3d.evaluate.segmentation.summary import read_cases
 from volta3d.evaluate.segmentation.summary_lines import render
+from volta3d.grid.job import Job
 
 EDGE, PEOPLE = 20, 6
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -53,7 +52,7 @@ def finished(run: Path, arms: list[str], seeds: int) -> Path:
         save(run / "reference", person, two())
         for rank, arm in enumerate(arms):
             for seed in range(seeds):
-                folder = run / "predictions" / Job(Arm(arm, "unet"), seed, 0).predictions
+                folder = run / "predictions" / Job(arm, seed, 1.0, 0).predictions
                 save(folder, person, two(missing=rank + (person + seed) % 3))
     lines = [f"p_{n}\tsub-{n}\t{FILES[n]}\n" for n in range(PEOPLE)]
     table = "scan_id\tparticipant_id\tfile\n" + "".join(lines)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from volta3d.arms.classifier import ClassifierArm, resolve_with_notes
+from volta3d.artefacts import JOBS, model_folder
 from volta3d.cohort.store import Cohort
 from volta3d.config import ClassifyConfig
-from volta3d.downstream.classification.contestants import resolve, unused_volumes
-from volta3d.downstream.classification.folder import CONFIG, describe, gather
+from volta3d.downstream.classification.fold_runner import ClassifyRunner
+from volta3d.downstream.classification.gather import gather
 from volta3d.downstream.classification.labels import Labelled, read_labels
-from volta3d.downstream.classification.trial import Trial, Worker
 from volta3d.encoder.embed import _device
-from volta3d.errors import UsageError
+from volta3d.grid.job import jobs_of
+from volta3d.grid.run_folder import Experiment, check_start, open_run
+from volta3d.grid.work import Progress, work
 from volta3d.ledger import Ledger
 from volta3d.pretrain.precision import uses_bf16
 from volta3d.statistics.folds import k_fold
-from volta3d.statistics.splits import FINAL, Splits
-
-Progress = Callable[[int, int, str], None]
+from volta3d.statistics.splits import Splits
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ def classify(
         cohort: a prepared cohort.
         target: a column of participants.tsv, or of ``labels``.
         arms: each ``NAME=SPEC``: an encoder folder, ``scratch``, ``scratch:PRESET``, ``swin``,
-            ``linear:ENCODER``, ``volume``; ``frozen:``, ``last:`` or ``full:`` before an encoder
-            says how it is tuned.
+            ``linear:ENCODER``, ``volume``; ``frozen:``, ``last:`` or ``full:`` before an encoder or
+            ``scratch`` says how it is tuned.
         out: the run folder: config.yaml, folds.json, arms/, predictions.parquet.
         config: preset ``paper`` when None.
         labels: a table of one's own with the column.
@@ -85,33 +86,34 @@ def classify(
     run, opened = Path(out), Cohort.open(Path(cohort))
     table = Path(labels) if labels is not None else None
     labelled = read_labels(opened, target, config, table)
-    contestants = resolve(arms, opened, config, labelled.rows)
-    unused = unused_volumes(contestants, opened, labelled.rows)
-    labelled = replace(labelled, findings=(*labelled.findings, *unused))
+    noted = resolve_with_notes(arms, opened, config, labelled.rows)
+    notes = [note for _, notes in noted for note in notes]
+    labelled = replace(labelled, findings=(*labelled.findings, *notes))
+    chosen = [arm for arm, _ in noted]
+    names = [arm.name for arm in chosen]
     splits = make_splits(labelled, opened, config)
-    grid = trials([c.name for c in contestants], config)
     device = _device(config.device)
-    started = (run / CONFIG).is_file()
-    if run.exists() and not run.is_dir():
-        raise UsageError("The output is a file, not a folder", where=run, fix="Rename --out")
-    if started and not resume:
-        raise UsageError(
-            "A run is there already", where=run, fix="Add --resume, or choose another --out"
-        )
-    splits = describe(run, contestants, labelled, opened, splits, config)
-    worker = Worker(
+    check_start(run, resume=resume)
+    splits = open_run(run, _experiment(chosen, labelled, opened, splits, config))
+    runner = ClassifyRunner(
         opened,
         labelled,
         splits,
-        {c.name: c for c in contestants},
+        {arm.name: arm for arm in chosen},
         config,
         run,
         device=device,
         bf16=uses_bf16(config.precision, device),
     )
-    ledger = Ledger(run / "jobs")
-    _work(grid, worker, ledger, progress)
-    left = ledger.left([t.job for t in grid])
+    grid = jobs_of(
+        names,
+        seeds=config.seeds,
+        fractions=config.fractions,
+        folds=config.folds,
+        final=config.final_model,
+    )
+    ledger = Ledger(run / JOBS)
+    left = work(grid, runner, ledger, config.epochs, progress)
     if not left:
         gather(run, ledger, labelled, splits, opened)
     return ClassifyResult(
@@ -123,7 +125,7 @@ def classify(
         dropped=labelled.dropped,
         findings=labelled.findings,
         left=len(left),
-        models={c.name: run / "arms" / c.name / "model" for c in contestants},
+        models={name: model_folder(run, name) for name in names},
     )
 
 
@@ -146,32 +148,25 @@ def make_splits(labelled: Labelled, cohort: Cohort, config: ClassifyConfig) -> S
     )
 
 
-def trials(arms: Sequence[str], config: ClassifyConfig) -> list[Trial]:
-    """The grid, in the order in which it is worked off."""
-    grid = [
-        Trial(arm, seed, fraction, fold)
-        for arm in arms
-        for seed in range(config.seeds)
-        for fraction in config.fractions
-        for fold in range(config.folds)
-    ]
-    if config.final_model:
-        grid += [Trial(arm, 0, 1.0, FINAL) for arm in arms]
-    return grid
-
-
-def _work(grid: Sequence[Trial], worker: Worker, ledger: Ledger, progress: Progress | None) -> None:
-    """Do every trial that nobody does or has done."""
-    epochs = worker.config.epochs
-    total = epochs * len(grid)
-
-    for number, trial in enumerate(grid):
-
-        def notify(done: int, number: int = number, job: str = trial.job) -> None:
-            if progress is not None:
-                progress(epochs * number + done, total, job)
-
-        with ledger.claim(trial.job) as mine:
-            if mine:
-                ledger.finish(trial.job, worker.do(trial, notify))
-        notify(epochs)
+def _experiment(
+    arms: Sequence[ClassifierArm],
+    labelled: Labelled,
+    cohort: Cohort,
+    splits: Splits,
+    config: ClassifyConfig,
+) -> Experiment:
+    scans = {"hash": cohort.hash(), "scans": len(cohort), "labelled": len(labelled.rows)}
+    return Experiment(
+        command="classify",
+        fixed={
+            "target": labelled.target,
+            "kind": labelled.kind,
+            "labels": list(labelled.labels),
+            "cohort": scans,
+            "labels_hash": labelled.hash,
+        },
+        noted={},
+        arms={arm.name: arm.declared() for arm in arms},
+        config=config,
+        splits=splits,
+    )

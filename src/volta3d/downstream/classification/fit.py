@@ -6,7 +6,6 @@ Shape legend: B batch, n scans, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,19 +13,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from volta3d.arms.classifier import Notify
+from volta3d.arms.fold_data import FoldData, FoldResult, class_weights
+from volta3d.arms.networks.classifier import Classifier
 from volta3d.config import ClassifyConfig
-from volta3d.downstream.classification.classifier import Classifier
 from volta3d.downstream.classification.inputs import CHUNK, Cubes
 from volta3d.downstream.classification.selection import BestEpoch
-from volta3d.downstream.classification.told import Question, Told, class_weights
 from volta3d.errors import Diverged
 from volta3d.randomness import numpy_generator
 
-Notify = Callable[[int], None]
-
 
 class Learner:
-    """One network on one question.
+    """One network on one fold.
 
     Args:
         network: freshly built; trained in place.
@@ -55,13 +53,13 @@ class Learner:
         self.device = cubes.scans.device
         self.mean, self.deviation = 0.0, 1.0
 
-    def learn(self, question: Question, notify: Notify | None = None) -> Told:
+    def learn(self, data: FoldData, notify: Notify | None = None) -> FoldResult:
         """Train, choose the epoch on inner validation, predict inner and test.
 
         Raises:
             Diverged: a loss or a score is NaN or infinite.
         """
-        network, config, q = self.network, self.config, question
+        network, config, q = self.network, self.config, data
         if not q.classes:  # numbers are learnt in units of their deviation
             self.mean = float(q.train_values.mean())
             self.deviation = float(q.train_values.std()) or 1.0
@@ -91,7 +89,7 @@ class Learner:
             network.load_state_dict(kept, strict=False)
             chosen = best.epoch
         facts = {} if q.classes else {"mean": self.mean, "deviation": self.deviation}
-        return Told(
+        return FoldResult(
             inner=self.predict(q.inner, q.classes),
             test=self.predict(q.test, q.classes),
             epoch=chosen,
@@ -116,7 +114,7 @@ class Learner:
 
     def _epoch(
         self,
-        q: Question,
+        q: FoldData,
         targets: Tensor,
         weights: Tensor | None,
         optimizer: torch.optim.Optimizer,
@@ -144,7 +142,7 @@ class Learner:
             total += value * len(part)
         return total / len(order)
 
-    def _inner_loss(self, q: Question, weights: Tensor | None) -> float | None:
+    def _inner_loss(self, q: FoldData, weights: Tensor | None) -> float | None:
         if not len(q.inner):
             return None
         targets = self._targets(q.inner_values, q.classes)
@@ -157,8 +155,8 @@ class Learner:
         parts = [torch.empty(0, self.network.head.linear.out_features, device=self.device)]
         for start in range(0, len(positions), CHUNK):
             with self._autocast():
-                told = self.network.rest(self._stem(positions[start : start + CHUNK], None))
-            parts.append(told.float())
+                logits = self.network.rest(self._stem(positions[start : start + CHUNK], None))
+            parts.append(logits.float())
         return torch.cat(parts)
 
     @torch.no_grad()
@@ -167,8 +165,8 @@ class Learner:
         parts = []
         for start in range(0, len(positions), CHUNK):
             with self._autocast():
-                found = self.network.features(self._stem(positions[start : start + CHUNK], None))
-            parts.append(found.float())
+                made = self.network.features(self._stem(positions[start : start + CHUNK], None))
+            parts.append(made.float())
         return torch.cat(parts)
 
     def _stem(self, positions: np.ndarray, epoch: int | None) -> Tensor:
@@ -187,11 +185,11 @@ class Learner:
         scaled = (values - self.mean) / self.deviation
         return torch.from_numpy(scaled.astype(np.float32)).to(self.device)
 
-    def _weights(self, q: Question) -> Tensor | None:
+    def _weights(self, q: FoldData) -> Tensor | None:
         if not q.classes or self.config.class_weights == "none":
             return None
-        found = class_weights(q.train_values, q.classes).astype(np.float32)
-        return torch.from_numpy(found).to(self.device)
+        weights = class_weights(q.train_values, q.classes).astype(np.float32)
+        return torch.from_numpy(weights).to(self.device)
 
     def _state(self) -> dict[str, Tensor]:
         """Copies of what is trained, and of the head's buffers."""
@@ -207,10 +205,17 @@ class Learner:
 
 
 def _loss(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-    """Class-weighted cross-entropy, or the squared error of standardised numbers."""
-    if targets.dtype == torch.int64:
-        return functional.cross_entropy(logits, targets, weight=weights)
-    return functional.mse_loss(logits[:, 0], targets)
+    """Cross-entropy, each scan with its class's weight, or the squared error of scaled numbers.
+
+    The plain mean over the batch: weights have a mean of one over the training part. Divided by the
+    weights of each batch instead, a rare class would count for less than its share, as it does in
+    batches that hold none of it.
+    """
+    if targets.dtype != torch.int64:
+        return functional.mse_loss(logits[:, 0], targets)
+    if weights is None:
+        return functional.cross_entropy(logits, targets)
+    return (weights[targets] * functional.cross_entropy(logits, targets, reduction="none")).mean()
 
 
 def _diverged(what: str) -> Diverged:

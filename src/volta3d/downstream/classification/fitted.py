@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
 from volta3d import __version__
+from volta3d.arms.classifier import rebuild
+from volta3d.arms.networks.classifier import Classifier
 from volta3d.cohort.contract import Contract
-from volta3d.config import ModelConfig, build
-from volta3d.downstream.classification.classifier import Classifier, VitClassifier, fresh_vit
+from volta3d.config import build
 from volta3d.encoder.weights import LARGEST, check_sha256, read_tensors
 from volta3d.errors import ConfigError, EncoderError, VoltaError
 from volta3d.files import atomic_folder, read_json, sha256, write_json, write_text
@@ -62,7 +63,7 @@ class FittedModel:
         return list(self.config["architecture"].get("columns", []))
 
     @torch.no_grad()
-    def tell(self, cubes: Tensor, volumes: np.ndarray | None = None) -> np.ndarray:
+    def predict(self, cubes: Tensor, volumes: np.ndarray | None = None) -> np.ndarray:
         """Class probabilities [B, C], or numbers [B, 1], of prepared scans.
 
         Args:
@@ -163,8 +164,8 @@ def read_model_config(path: Path) -> dict[str, Any]:
             where=path,
             fix="Install the volta3d that wrote it, or a newer one",
         )
-    found: dict[str, Any] = content
-    return found
+    config: dict[str, Any] = content
+    return config
 
 
 def load_fitted(path: Path | str, device: torch.device | str = "cpu") -> FittedModel:
@@ -183,60 +184,22 @@ def load_fitted(path: Path | str, device: torch.device | str = "cpu") -> FittedM
         if not all(0 <= v <= LARGEST for v in [contract.size, *sizes]):
             raise ValueError("impossible sizes")
         tensors = read_tensors(path / WEIGHTS)
-        network, line = _built(architecture, content, tensors)
+        rebuilt = rebuild(architecture, max(1, len(content["labels"])), tensors)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ConfigError) as error:
         raise EncoderError(
             f"The model's {CONFIG} and weights do not fit: {type(error).__name__}: {error}",
             where=path,
             fix=RESTORE,
         ) from error
-    if network is not None:
-        network.to(device).eval()
-    return FittedModel(content, contract, network, line, path)
-
-
-def _built(
-    architecture: dict[str, Any], content: dict[str, Any], tensors: dict[str, Tensor]
-) -> tuple[Classifier | None, LinearModel | None]:
-    kind, outputs = architecture["type"], max(1, len(content["labels"]))
-    line = None
-    if kind in ("linear", "volume"):
-        weight, bias = tensors.pop("linear.weight"), tensors.pop("linear.bias")
-        line = LinearModel(weight.double().numpy(), bias.double().numpy())
-        if line.bias.shape != (outputs,) or line.weight.shape[0] != outputs:
-            raise ValueError("the linear model has another number of outputs")
-    network: Classifier | None = None
-    if kind == "swin":
-        from volta3d.downstream.classification.swin import SwinClassifier
-
-        network = SwinClassifier(outputs=outputs, seed=0, head_seed=0)
-    elif kind in ("vit", "linear"):
-        model = build(ModelConfig, architecture["model"])
-        if model.depth > len(tensors) or max(model.width, model.mlp) > LARGEST:
-            raise ValueError("impossible sizes")
-        encoder, summariser = fresh_vit(model, architecture["image_size"], 0)
-        network = VitClassifier(
-            encoder,
-            summariser,
-            pooling=architecture["pooling"],
-            outputs=outputs,
-            tune="frozen",
-            blocks=1,
-            seed=0,
-        )
-    elif kind != "volume":
-        raise ValueError(f"unknown type '{kind}'")
-    if network is not None:
-        missing, unknown = network.load_state_dict(tensors, strict=False)
-        if unknown or any(not (line and name.startswith("head.")) for name in missing):
-            raise ValueError(f"{len(missing)} tensors missing, {len(unknown)} unknown")
-    return network, line
+    if rebuilt.network is not None:
+        rebuilt.network.to(device).eval()
+    return FittedModel(content, contract, rebuilt.network, rebuilt.line, path)
 
 
 def _card(content: dict[str, Any]) -> str:
     """What the model is, what it saw, and what it is not for."""
-    told, seen = content["labels"], content["trained_on"]
-    what = f"classes {', '.join(told)}" if told else "a number"
+    labels, seen = content["labels"], content["trained_on"]
+    what = f"classes {', '.join(labels)}" if labels else "a number"
     threshold = content.get("threshold")
     lines = [
         f"# volta3d model: {content['target']}",
@@ -256,8 +219,8 @@ def _card(content: dict[str, Any]) -> str:
     ]
     if threshold is not None:
         lines += [
-            f"Youden threshold {threshold:.3f}, chosen on inner validation. Scores come from "
-            "class-balanced training: they are no probabilities at another prevalence.",
+            f"Youden threshold {threshold:.3f}, chosen on scans of the training part by scores of "
+            "fits that had not seen them. Scores are no probabilities at another prevalence.",
             "",
         ]
     lines += [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,20 @@ import pandas as pd
 import torch
 
 from volta3d import __version__
-from volta3d.cohort.participants import QUARANTINE_COLUMNS, write_table
+from volta3d.artefacts import PREDICTED_ABOUT, REFUSED
+from volta3d.cohort.participants import write_table
 from volta3d.downstream.classification.fitted import FILES, FittedModel, file_hash, load_fitted
-from volta3d.downstream.classification.predictions import TOLD, TOLD_ABOUT, score_columns
-from volta3d.downstream.predict import PredictResult, Progress
+from volta3d.downstream.classification.predictions import TOLD, score_columns
 from volta3d.encoder.embed import _device
 from volta3d.encoder.source import Source
-from volta3d.files import require_writable, sha256, write_json
+from volta3d.files import require_writable, sha256
+from volta3d.grid.predicted import (
+    PredictedFolder,
+    PredictResult,
+    Progress,
+    unreadable,
+)
 
-REFUSED = "refused.tsv"
 KNOWN = ("scan_id", "participant_id", "session", "dataset", "source", "findings")
 
 
@@ -35,9 +40,11 @@ def predict_scores(
     fitted = load_fitted(model, _device(device))
     source = Source.open(scans, fitted)
     require_writable(out)
+    folder = PredictedFolder.open(out, str(fitted.config["weights_sha256"]))
+    earlier = _earlier(out, folder)
     refused: list[dict[str, str]] = []
     rows: list[dict[str, Any]] = []
-    scans_told: list[pd.Series] = []
+    scans_done: list[pd.Series] = []
     for number, scan in enumerate(source.cubes()):
         row, volume = scan.row.iloc[0], scan.volume
         measured = row[fitted.volume_columns].to_numpy(np.float64)
@@ -45,38 +52,53 @@ def predict_scores(
             refused.append(_unmeasured(row, fitted))
             continue
         cube = torch.from_numpy(np.ascontiguousarray(volume))[None, None]
-        scores = fitted.tell(cube, measured[None])[0]
-        rows.append({**{k: row[k] for k in KNOWN}, **_told(fitted, scores)})
-        scans_told.append(row)
+        scores = fitted.predict(cube, measured[None])[0]
+        rows.append({**{k: row[k] for k in KNOWN}, **_columns(fitted, scores)})
+        scans_done.append(row)
         if progress is not None:
             progress(number + 1, source.count)
     refused = [*source.refused, *refused]
     if not rows:
         source.refused = refused
         raise source.none_left()
-    write_table(out / TOLD, pd.DataFrame(rows))
-    write_table(out / REFUSED, pd.DataFrame(refused, columns=list(QUARANTINE_COLUMNS)))
-    write_json(
-        out / TOLD_ABOUT,
-        {
-            "software": f"volta3d {__version__}",
-            "kind": fitted.config["kind"],
-            "target": fitted.config["target"],
-            "labels": fitted.labels,
-            "threshold": fitted.config.get("threshold"),
-            "model_sha256": fitted.config["weights_sha256"],
-            "contract_hash": fitted.config["contract_hash"],
-            "arm": fitted.config.get("arm", {}),
-            "trained_on": _trained_on(fitted),
-            **_seen(fitted, source, scans_told),
-            "cohorts": [cohort.hash() for cohort in source.cohorts],
-            "synthetic": source.synthetic,
-            "told": len(rows),
-            "refused": len(refused),
-            "predictions_sha256": sha256(out / TOLD),
-        },
-    )
+    again = {str(row["scan_id"]) for row in rows}
+    kept = earlier[~earlier["scan_id"].isin(again)] if len(earlier) else earlier
+    table = pd.concat([kept, pd.DataFrame(rows)], ignore_index=True) if len(kept) else rows
+    write_table(out / TOLD, pd.DataFrame(table))
+    about = {
+        "software": f"volta3d {__version__}",
+        "kind": fitted.config["kind"],
+        "target": fitted.config["target"],
+        "labels": fitted.labels,
+        "threshold": fitted.config.get("threshold"),
+        "model_sha256": fitted.config["weights_sha256"],
+        "contract_hash": fitted.config["contract_hash"],
+        "arm": fitted.config.get("arm", {}),
+        "trained_on": _trained_on(fitted),
+        **_seen(fitted, source, scans_done, folder.about),
+        "cohorts": [*folder.about.get("cohorts", []), *(c.hash() for c in source.cohorts)],
+        "synthetic": source.synthetic or bool(folder.about.get("synthetic")),
+        "told": len(table),
+        "refused": len(refused),
+        "predictions_sha256": sha256(out / TOLD),
+    }
+    folder.publish(about, refused, {str(row["source"]) for row in rows})
     return PredictResult(out / TOLD, len(rows), tuple(refused), out / REFUSED)
+
+
+def _earlier(out: Path, folder: PredictedFolder) -> pd.DataFrame:
+    """What earlier calls left in the table; without rows where there was none.
+
+    Raises:
+        VoltaError: the table isn't what they left.
+    """
+    path = out / TOLD
+    if not path.is_file():
+        return pd.DataFrame()
+    if not folder.about or sha256(path) != folder.about.get("predictions_sha256"):
+        raise unreadable(path, f"it and {PREDICTED_ABOUT} do not belong together")
+    texts: dict[Any, Any] = dict.fromkeys(KNOWN, str)
+    return pd.read_csv(path, sep="\t", dtype=texts, keep_default_na=False)
 
 
 def _trained_on(fitted: FittedModel) -> dict[str, Any]:
@@ -85,8 +107,10 @@ def _trained_on(fitted: FittedModel) -> dict[str, Any]:
     return {k: v for k, v in trained.items() if k != FILES}
 
 
-def _seen(fitted: FittedModel, source: Source, rows: Sequence[pd.Series]) -> dict[str, Any]:
-    """Which of the scans told of the model was fitted to, as far as it remembers.
+def _seen(
+    fitted: FittedModel, source: Source, rows: Sequence[pd.Series], before: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Which of the scans predicted the model was fitted to, as far as it remembers.
 
     ``fitted`` lists ids of scans: those it was fitted to, and those of which that is ``unknown``;
     ``trained_on_these`` counts the first, None where it cannot be known; ``files`` has the hashes
@@ -100,19 +124,26 @@ def _seen(fitted: FittedModel, source: Source, rows: Sequence[pd.Series]) -> dic
         if cohort.hash() == trained.get("cohort_hash")
         for scan_id in cohort.scan_ids
     }
-    found: dict[str, list[str]] = {"scans": [], "unknown": []}
+    own = {str(row["scan_id"]) for row in rows}
+    known: dict[str, list[str]] = {
+        key: [s for s in before.get("fitted", {}).get(key, []) if s not in own]
+        for key in ("scans", "unknown")
+    }
     for row in rows:
         scan_id, file = str(row["scan_id"]), file_hash(row["source_sha256"])
         comparable = bool(file and files)
         if file in files or (scan_id in whole and not comparable):
-            found["scans"].append(scan_id)
+            known["scans"].append(scan_id)
         elif not comparable:
-            found["unknown"].append(scan_id)
-    unknown = found["unknown"] and not found["scans"]
+            known["unknown"].append(scan_id)
+    unknown = known["unknown"] and not known["scans"]
     return {
-        "fitted": found,
-        "trained_on_these": None if unknown else len(found["scans"]),
-        "files": {str(row["scan_id"]): file_hash(row["source_sha256"]) for row in rows},
+        "fitted": known,
+        "trained_on_these": None if unknown else len(known["scans"]),
+        "files": {
+            **before.get("files", {}),
+            **{str(row["scan_id"]): file_hash(row["source_sha256"]) for row in rows},
+        },
     }
 
 
@@ -127,19 +158,19 @@ def told_column(target: str, labels: Sequence[str]) -> str:
     return f"predicted {target}" if taken else target
 
 
-def _told(fitted: FittedModel, scores: np.ndarray) -> dict[str, Any]:
+def _columns(fitted: FittedModel, scores: np.ndarray) -> dict[str, Any]:
     """The columns that hold what a model says of one scan."""
     labels = fitted.labels
     names = score_columns(labels)
     target = told_column(fitted.config["target"], labels)
     if not labels:
         return {target: float(scores[0])}
-    told: dict[str, Any] = {target: labels[int(scores.argmax())]}
+    columns: dict[str, Any] = {target: labels[int(scores.argmax())]}
     threshold = fitted.config.get("threshold")
     if threshold is not None:
-        told[f"{target} at Youden"] = labels[int(scores[1] >= threshold)]
+        columns[f"{target} at Youden"] = labels[int(scores[1] >= threshold)]
     values = scores if len(names) > 1 else scores[-1:]
-    return told | {name: float(v) for name, v in zip(names, values, strict=True)}
+    return columns | {name: float(v) for name, v in zip(names, values, strict=True)}
 
 
 def _unmeasured(row: pd.Series, fitted: FittedModel) -> dict[str, str]:

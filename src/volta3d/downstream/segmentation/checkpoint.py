@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def load_kept(
     optimizer: torch.optim.Optimizer,
     identity: dict[str, Any],
     average: nn.Module | None = None,
-    earlier: dict[str, Any] | None = None,
+    earlier: Sequence[dict[str, Any]] = (),
 ) -> Kept:
     """Put a checkpoint back; a fresh start when there is none, or only a damaged one (warned of).
 
@@ -94,7 +95,7 @@ def load_kept(
         network, optimizer: they get the state they had.
         identity: what the checkpoint must share.
         average: the moving average of the network, which gets its state too.
-        earlier: what it may share instead, as an earlier version wrote it.
+        earlier: what it may share instead, as earlier versions wrote it.
 
     Raises:
         CheckpointError: it is of other settings or data.
@@ -112,7 +113,7 @@ def load_kept(
     except (VoltaError, OSError, SafetensorError, KeyError, TypeError) as error:
         warnings.warn(f"Training starts again: {error}", stacklevel=2)
         return Kept()
-    if state["identity"] not in (identity, earlier):
+    if state["identity"] not in (identity, *earlier):
         raise CheckpointError(
             "This checkpoint was written with other settings or data",
             where=path,

@@ -46,6 +46,7 @@ def draw_crop(
     edge: int,
     inside: tuple[np.ndarray, np.ndarray],
     voxels: Sequence[np.ndarray],
+    turn: int | None = None,
 ) -> Crop:
     """Draw one crop [C].
 
@@ -57,6 +58,7 @@ def draw_crop(
             has to do with it.
         voxels: for each structure its voxels [n, 3], drawn from with equal chance for each
             structure, so that small ones are seen as often as large ones.
+        turn: the structure, by its place in ``voxels`` and counted round, instead of a drawn one.
 
     Returns:
         The crop; the same for the same arguments. Every number is drawn whether it is used or not.
@@ -68,6 +70,8 @@ def draw_crop(
     away = rng.uniform(-1.0, 1.0, 3) * config.stray * config.size / 2
     anywhere = rng.uniform(inside[0], inside[1])
     structure, part = int(rng.integers(max(1, len(voxels)))), rng.uniform()
+    if turn is not None:
+        structure = turn % max(1, len(voxels))
     shift = rng.uniform(-1.0, 1.0, 3) * JITTER
     centre = anywhere
     if chance < config.foreground and len(voxels):

@@ -9,11 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from volta3d.downstream.arms import MODEL
-from volta3d.downstream.segmentation.job import WEIGHTS
+from volta3d.arms.segmenter import empty
+from volta3d.artefacts import FOLD_WEIGHTS, MODEL
 from volta3d.downstream.segmentation.memory_layout import fast_layout
 from volta3d.downstream.segmentation.model import SegmentModel, architecture_of, load_segment_model
-from volta3d.downstream.segmentation.networks import empty
 from volta3d.encoder.weights import read_tensors
 from volta3d.errors import EncoderError
 from volta3d.files import content_hash, sha256
@@ -54,7 +53,7 @@ def load_ensemble(path: Path, device: torch.device | str = "cpu") -> SegmentMode
     Raises:
         EncoderError: no networks there, or damaged ones.
     """
-    files = sorted(path.glob(f"seed-*/fold-*/{WEIGHTS}"))
+    files = sorted(path.glob(f"seed-*/fold-*/{FOLD_WEIGHTS}"))
     if not files:
         raise EncoderError(
             "The networks of this arm's folds are gone",

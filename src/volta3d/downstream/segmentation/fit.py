@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.losses.dice import DiceCELoss
 from torch import Tensor, nn
 
+from volta3d.arms.tuning import parameter_groups, train_encoder
 from volta3d.config import SegmentConfig
 from volta3d.downstream.segmentation.average import averaged, follow
+from volta3d.downstream.segmentation.begun import check_epochs, finding, not_begun, sentence
 from volta3d.downstream.segmentation.checkpoint import Kept, load_kept, save_kept
 from volta3d.downstream.segmentation.crops import cut, draw_crop
 from volta3d.downstream.segmentation.labelled import LabelledScans
+from volta3d.downstream.segmentation.loss import DiceAndCrossEntropy
 from volta3d.downstream.segmentation.memory_layout import fast_layout
 from volta3d.downstream.segmentation.sliding import black_of, probabilities
 from volta3d.downstream.segmentation.structures import pairs
-from volta3d.downstream.segmentation.tuning import parameter_groups, train_encoder
 from volta3d.errors import Diverged
 from volta3d.pretrain.log import MetricsLog
 from volta3d.randomness import numpy_generator
@@ -38,10 +39,10 @@ class Task:
         judged: indices of the scans the epoch is chosen on; the last epoch is kept when it is empty
             or none of them has a structure.
         seed: of the crops and their order.
-        tune: full, staged or frozen.
+        tune: full, last, staged or frozen.
         folder: for metrics and the checkpoint.
         identity: what a resumed run must share.
-        earlier: the same as an earlier version wrote it, if that differs.
+        earlier: the same as earlier versions wrote it.
     """
 
     train: Sequence[int]
@@ -50,7 +51,7 @@ class Task:
     tune: str
     folder: Path
     identity: dict[str, Any] = field(default_factory=dict)
-    earlier: dict[str, Any] | None = None
+    earlier: Sequence[dict[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,14 @@ class Fitted:
             structure, or none was judged.
         seconds: spent, those before a resume included.
         steps: optimiser steps.
+        findings: structures that never began, a sentence.
     """
 
     epoch: int
     dice: float | None
     seconds: float
     steps: int
+    findings: tuple[str, ...] = ()
 
 
 class Fit:
@@ -105,8 +108,8 @@ class Fit:
             layer_decay=config.tune.layer_decay if task.tune != "frozen" else 1.0,
         )
         self.optimizer = torch.optim.AdamW(groups, fused=True)
-        # background is left out of the Dice; MONAI's cross-entropy keeps it, as intended
-        self.loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True)
+        self.loss = DiceAndCrossEntropy(present_only=config.dice == "present")
+        self._place = {scan: place for place, scan in enumerate(task.train)}
         self.per_epoch = math.ceil(len(task.train) * config.crops.per_scan / config.batch_size)
 
     def run(self, notify: Notify | None = None) -> Fitted:
@@ -121,7 +124,7 @@ class Fit:
         task = self.task
         kept = load_kept(task.folder, *state, task.identity, self.average, task.earlier)
         log = MetricsLog(self.task.folder, step=kept.epoch * self.per_epoch)
-        saved = time.monotonic()
+        saved, findings = time.monotonic(), list[str]()
         try:
             for epoch in range(kept.epoch, self.config.epochs):
                 started = time.perf_counter()
@@ -131,7 +134,9 @@ class Fit:
                 kept.seconds += time.perf_counter() - started
                 log.write(self._record(kept, loss, dice))
                 if notify is not None:
-                    notify(kept.epoch, f"loss {loss:.3f}" + _said(kept))
+                    notify(kept.epoch, f"loss {loss:.3f}" + _so_far(kept))
+                if kept.epoch in check_epochs(self.config.epochs):
+                    findings = self._look(kept.epoch, log, notify)
                 due = time.monotonic() - saved > 60 * self.config.checkpoint_minutes
                 if due and kept.epoch < self.config.epochs:
                     save_kept(self.task.folder, *state, kept, self.task.identity, self.average)
@@ -140,7 +145,8 @@ class Fit:
             log.close()
         self._leave(kept)
         epoch = kept.best_epoch if kept.best is not None else kept.epoch
-        return Fitted(epoch, kept.best_dice, kept.seconds, kept.epoch * self.per_epoch)
+        steps = kept.epoch * self.per_epoch
+        return Fitted(epoch, kept.best_dice, kept.seconds, steps, tuple(findings))
 
     def epoch(self, epoch: int) -> float:
         """Train one epoch; the mean loss.
@@ -149,9 +155,7 @@ class Fit:
             Diverged: the loss or a gradient is not finite.
         """
         self.network.train()
-        tune = self.task.tune
-        frozen = tune == "frozen" or (tune == "staged" and epoch < self.config.tune.frozen_epochs)
-        train_encoder(self.network, not frozen)
+        train_encoder(self.network, self._trained_blocks(epoch))
         total = 0.0
         for step, part in enumerate(self.plan(epoch)):
             self._set_rate(epoch * self.per_epoch + step)
@@ -179,6 +183,12 @@ class Fit:
             total += float(loss.detach())
         return total / self.per_epoch
 
+    def _trained_blocks(self, epoch: int) -> int | None:
+        """How many of an encoder's last blocks are trained in an epoch; None: all of it."""
+        tune = self.config.tune
+        staged = 0 if epoch < tune.frozen_epochs else None
+        return {"full": None, "last": tune.blocks, "staged": staged, "frozen": 0}[self.task.tune]
+
     def plan(self, epoch: int) -> list[list[tuple[int, int]]]:
         """The batches of an epoch, each of (scan, number of its crop)."""
         crops = [(i, n) for n in range(self.config.crops.per_scan) for i in self.task.train]
@@ -196,6 +206,7 @@ class Fit:
                 scans.cohort.contract.size,
                 scans.inside(i),
                 [voxels for voxels in scans.voxels(i) if len(voxels)],
+                self._turn(i, n, epoch) if self.config.crops.in_turn else None,
             )
             for i, n in part
         ]
@@ -209,6 +220,14 @@ class Fit:
             swapped=self.swapped,
         )
 
+    def _turn(self, scan: int, crop: int, epoch: int) -> int:
+        """Which structure a crop lies around: each in turn, over scans, crops and epochs.
+
+        So no structure waits for its luck: with few scans and small batches a drawn one may be
+        missed for tens of steps, and what starts late is then outlined as background.
+        """
+        return self._place[scan] + crop + epoch
+
     def judge(self, indices: Sequence[int]) -> float | None:
         """Mean Dice over structures and scans, sliding windows on the prepared grid.
 
@@ -219,17 +238,17 @@ class Fit:
         known = [c for c in self._classes() if any(self._has(index, c) for index in indices)]
         if not known:
             return None
-        found = []
+        scores = []
         for index in indices:
             volume, truth = self.scans.volume(index), self.scans.label(index)
             classes = self.predict(volume).argmax(0)
-            found += [dice(classes == c, truth == c) for c in known]
-        scored = [value for value in found if not math.isnan(value)]
+            scores += [dice(classes == c, truth == c) for c in known]
+        scored = [value for value in scores if not math.isnan(value)]
         return sum(scored) / len(scored)
 
     def predict(self, volume: Tensor, flips: tuple[tuple[int, ...], ...] = ((),)) -> Tensor:
         """Class probabilities [C, E, E, E] of a prepared volume."""
-        network = self._told().eval()
+        network = self._judged().eval()
         with self._precision():
             return probabilities(
                 network,
@@ -252,23 +271,34 @@ class Fit:
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.scans.device.type, torch.bfloat16, enabled=self.bf16)
 
+    def _look(self, epoch: int, log: MetricsLog, notify: Notify | None) -> list[str]:
+        """Say which structures have not begun, in metrics.jsonl, and as a line of progress."""
+        late = not_begun(self.predict, self.scans, [*self.task.judged, *self.task.train])
+        if not late:
+            return []
+        log.write({"step": epoch * self.per_epoch, **finding(late, epoch, self.config.epochs)})
+        said = sentence(late, epoch, self.config.epochs)
+        if notify is not None:
+            notify(epoch, said)
+        return [said]
+
     def _judge(self, kept: Kept) -> float | None:
         last = kept.epoch == self.config.epochs
         if not self.task.judged or not (last or kept.epoch % self.config.validate_epochs == 0):
             return None
-        found = self.judge(self.task.judged)
-        if found is not None and (kept.best_dice is None or found > kept.best_dice):
-            kept.best_dice, kept.best_epoch = found, kept.epoch
-            kept.best = {k: v.detach().clone() for k, v in self._told().state_dict().items()}
-        return found
+        score = self.judge(self.task.judged)
+        if score is not None and (kept.best_dice is None or score > kept.best_dice):
+            kept.best_dice, kept.best_epoch = score, kept.epoch
+            kept.best = {k: v.detach().clone() for k, v in self._judged().state_dict().items()}
+        return score
 
-    def _told(self) -> nn.Module:
+    def _judged(self) -> nn.Module:
         """The weights that are judged and kept."""
         return self.network if self.average is None else self.average
 
     def _leave(self, kept: Kept) -> None:
         """The weights kept into the network; the average has done its work."""
-        self.network.load_state_dict(kept.best or self._told().state_dict())
+        self.network.load_state_dict(kept.best or self._judged().state_dict())
         self.average = None
 
     def _set_rate(self, step: int) -> None:
@@ -283,7 +313,7 @@ class Fit:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * group["scale"] * factor
 
-    def _record(self, kept: Kept, loss: float, found: float | None) -> dict[str, Any]:
+    def _record(self, kept: Kept, loss: float, score: float | None) -> dict[str, Any]:
         record: dict[str, Any] = {
             "kind": "epoch",
             "step": kept.epoch * self.per_epoch,
@@ -292,14 +322,14 @@ class Fit:
             "lr": self.optimizer.param_groups[-1]["lr"],
             "seconds": kept.seconds,
         }
-        return record if found is None else {**record, "dice": found}
+        return record if score is None else {**record, "dice": score}
 
 
-def dice(found: Tensor, truth: Tensor) -> float:
+def dice(mask: Tensor, truth: Tensor) -> float:
     """2 |A and B| / (|A| + |B|) of two masks; NaN when both are empty."""
-    total = int(found.sum() + truth.sum())
-    return 2 * int((found & truth).sum()) / total if total else math.nan
+    total = int(mask.sum() + truth.sum())
+    return 2 * int((mask & truth).sum()) / total if total else math.nan
 
 
-def _said(kept: Kept) -> str:
+def _so_far(kept: Kept) -> str:
     return "" if kept.best_dice is None else f", best Dice {kept.best_dice:.3f}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from volta3d import __version__
 from volta3d.cohort.participants import write_table
 from volta3d.downstream.segmentation.native import Grid
 from volta3d.downstream.segmentation.structures import Structure, class_counts, values_of
-from volta3d.errors import VoltaError
 from volta3d.files import atomic_file, write_json
+from volta3d.grid.predicted import read_rows, unreadable
 
 SCANS, VOLUMES, NAMES = "scans.tsv", "volumes.tsv", "dseg.tsv"
 VOLUME_COLUMNS = ("scan_id", "structure", "mm3", "file")
@@ -142,29 +142,4 @@ def described(folder: Path) -> list[dict[str, Any]]:
             for row in rows
         ]
     except ValueError as error:
-        raise _unreadable(folder / VOLUMES, error) from error
-
-
-def read_rows(path: Path, columns: Collection[str]) -> list[dict[str, str]]:
-    """The rows of a table that has these columns; none of any other table, or where there is none.
-
-    Raises:
-        VoltaError: it cannot be read.
-    """
-    if not path.is_file():
-        return []
-    try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-    if not set(columns) <= set(table.columns):
-        return []
-    return [{str(k): str(v) for k, v in row.items()} for row in table.to_dict("records")]
-
-
-def _unreadable(path: Path, error: Exception) -> VoltaError:
-    return VoltaError(
-        f"A table of earlier results cannot be read: {error}",
-        where=path,
-        fix="Remove it, or choose another --out",
-    )
+        raise unreadable(folder / VOLUMES, error) from error

@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from volta3d import __version__
+from volta3d.arms.segmenter import Architecture, empty
 from volta3d.cohort.contract import Contract
 from volta3d.config import build
 from volta3d.downstream.classification.fitted import FORMAT, read_model_config
 from volta3d.downstream.segmentation.memory_layout import fast_layout
-from volta3d.downstream.segmentation.networks import Architecture, empty
 from volta3d.downstream.segmentation.sliding import black_of, flip_passes, probabilities
 from volta3d.downstream.segmentation.structures import Structure, pairs
 from volta3d.encoder.weights import LARGEST, check_sha256, read_tensors
@@ -64,7 +64,7 @@ class SegmentModel:
         return bool(self.config.get("bf16", stated))
 
     @torch.no_grad()
-    def tell(
+    def predict(
         self, volume: np.ndarray, *, flips: str = "none", bf16: bool = False, batch: int = 4
     ) -> Tensor:
         """Class probabilities [C, D, H, W] of a prepared cube [D, H, W].
@@ -149,7 +149,7 @@ def load_segment_model(path: Path | str, device: torch.device | str = "cpu") -> 
         network = empty(architecture, 0, device="meta")
         network.load_state_dict(tensors, strict=True, assign=True)
         model = SegmentModel(network, structures, contract, content, path)
-        _check_told(model)
+        _check_use(model)
     except (
         AttributeError, KeyError, TypeError, ValueError, RuntimeError, ConfigError
     ) as error:  # fmt: skip
@@ -173,10 +173,10 @@ def _asked(content: dict[str, Any], key: str, missing: Any) -> Any:
     return content.get("settings", {}).get(key, missing)
 
 
-def _check_told(model: SegmentModel) -> None:
+def _check_use(model: SegmentModel) -> None:
     stated = (model.config.get("bf16", False), _asked(model.config, "largest_component", False))
     if model.test_flips not in FLIPS or not all(isinstance(s, bool) for s in stated):
-        raise ValueError("how it is to be used is not stated rightly")
+        raise ValueError("its settings test_flips, largest_component or bf16 are not valid")
 
 
 def _check_sizes(

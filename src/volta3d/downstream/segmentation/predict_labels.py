@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from volta3d.arms.spec import is_arm
+from volta3d.artefacts import REFUSED
 from volta3d.cohort.arrays import decode, encode
 from volta3d.cohort.store import CONTRACT
-from volta3d.downstream.arms import is_arm
-from volta3d.downstream.predict import PredictResult, Progress
 from volta3d.downstream.segmentation.ensemble import load_ensemble
 from volta3d.downstream.segmentation.labelmap_files import (
     VOLUMES,
@@ -22,11 +22,12 @@ from volta3d.downstream.segmentation.labelmap_files import (
 )
 from volta3d.downstream.segmentation.model import FLIPS, SegmentModel, load_segment_model
 from volta3d.downstream.segmentation.native import Grid, largest_components, to_native
-from volta3d.downstream.segmentation.predictions import REFUSED, Predictions
+from volta3d.downstream.segmentation.predictions import PredictedMaps
 from volta3d.encoder.embed import _device
 from volta3d.encoder.raw_scans import NO_SOURCE, find_scans, nothing_found
 from volta3d.errors import UsageError, VoltaError
 from volta3d.files import atomic_file, require_writable
+from volta3d.grid.predicted import PredictResult, Progress
 from volta3d.prepare.findings import Finding, Refused
 from volta3d.prepare.image import read_image
 from volta3d.prepare.qc import mosaic, write_png
@@ -118,8 +119,8 @@ def predict_labels(
     Raises:
         EncoderError: the model is damaged.
         CohortError: not one path can be used: each is missing or holds no scan.
-        UsageError: a prepared cohort instead of scans, unknown flips, or a folder with label maps
-            of other structures.
+        UsageError: a prepared cohort instead of scans, unknown flips, or a folder with results
+            of another model.
         VoltaError: not one scan could be used, or the results cannot be written.
     """
     options.checked()
@@ -127,7 +128,7 @@ def predict_labels(
     fitted = load(model, _device(device))
     found, refused = _discover(scans)
     require_writable(out)
-    folder = Predictions.open(out, fitted)
+    folder = PredictedMaps.open(out, fitted)
     way = Way.of(fitted, options)
     names = bids_names([(s.participant_id, s.session) for s in found])
     rows: list[dict[str, Any]] = []
@@ -184,7 +185,7 @@ def _one(fitted: SegmentModel, scan: Scan, out: Path, name: str, way: Way) -> di
         native = _grid(nifti)
     # through the storage's rounding, as the scans it was trained on
     volume = decode(encode(prepared.volume, contract), contract)
-    found = fitted.tell(volume, flips=way.flips, bf16=way.bf16)
+    found = fitted.predict(volume, flips=way.flips, bf16=way.bf16)
     classes = to_native(found, prepared.affine, native)
     if way.largest:
         classes = largest_components(classes)

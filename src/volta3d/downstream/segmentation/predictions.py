@@ -7,42 +7,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from volta3d import __version__
-from volta3d.cohort.participants import QUARANTINE_COLUMNS, write_table
-from volta3d.downstream.segmentation.labelmap_files import NAMES, describe, described, read_rows
+from volta3d.downstream.segmentation.labelmap_files import NAMES, describe, described
 from volta3d.downstream.segmentation.model import SegmentModel
 from volta3d.errors import UsageError
-from volta3d.files import write_json
+from volta3d.grid.predicted import PredictedFolder
 from volta3d.prepare.scan import plain
 from volta3d.prepare.tables import label_names
 
-ABOUT, REFUSED = "predictions.json", "refused.tsv"
-
 
 @dataclass(frozen=True)
-class Predictions:
+class PredictedMaps:
     """Where a call of ``predict`` leaves its label maps.
 
     Args:
-        path: the folder.
+        folder: with what earlier calls refused.
         fitted: the model.
         rows: of the label maps that earlier calls left there.
-        refused: what earlier calls refused.
     """
 
-    path: Path
+    folder: PredictedFolder
     fitted: SegmentModel
     rows: Sequence[dict[str, Any]]
-    refused: Sequence[dict[str, str]]
 
     @classmethod
-    def open(cls, path: Path, fitted: SegmentModel) -> Predictions:
-        """A folder that is empty, or that holds label maps of the same structures.
+    def open(cls, path: Path, fitted: SegmentModel) -> PredictedMaps:
+        """A folder that is empty, or that holds label maps of the same model.
 
         Raises:
-            UsageError: label maps of other structures: one dseg.tsv names all of a folder.
+            UsageError: results of another model, or label maps of other structures: one dseg.tsv
+                names all of a folder.
             VoltaError: its tables cannot be read.
         """
         table = path / NAMES
@@ -55,7 +49,8 @@ class Predictions:
                 where=path,
                 fix="Choose another --out",
             )
-        return cls(path, fitted, described(path), read_rows(path / REFUSED, QUARANTINE_COLUMNS))
+        folder = PredictedFolder.open(path, str(fitted.config["weights_sha256"]))
+        return cls(folder, fitted, described(path))
 
     def publish(
         self,
@@ -74,24 +69,18 @@ class Predictions:
             synthetic: whether scans are.
         """
         maps = {row["file"]: row for row in (*self.rows, *rows)}
-        outlined = {row["source"] for row in rows}
-        before = [row for row in self.refused if row["source"] not in outlined]
-        left = {(row["source"], row["code"]): row for row in (*before, *refused)}
         structures, config = self.fitted.structures, self.fitted.config
-        describe(self.path, structures, maps.values(), name="volta3d segmentation", settings=made)
-        table = pd.DataFrame(list(left.values()), columns=list(QUARANTINE_COLUMNS))
-        write_table(self.path / REFUSED, table)
-        write_json(
-            self.path / ABOUT,
-            {
-                "software": f"volta3d {__version__}",
-                "kind": "segmentation",
-                **made,
-                "model_sha256": config["weights_sha256"],
-                "networks": config.get("ensemble", 1),
-                "contract_hash": config["contract_hash"],
-                "synthetic": synthetic,
-                "told": len(rows),
-                "refused": len(refused),
-            },
-        )
+        name = "volta3d segmentation"
+        describe(self.folder.path, structures, maps.values(), name=name, settings=made)
+        about = {
+            "software": f"volta3d {__version__}",
+            "kind": "segmentation",
+            **made,
+            "model_sha256": config["weights_sha256"],
+            "networks": config.get("ensemble", 1),
+            "contract_hash": config["contract_hash"],
+            "synthetic": synthetic or bool(self.folder.about.get("synthetic")),
+            "told": len(maps),
+            "refused": len(refused),
+        }
+        self.folder.publish(about, refused, {row["source"] for row in rows})

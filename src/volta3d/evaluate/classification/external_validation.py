@@ -14,10 +14,10 @@ import pandas as pd
 import yaml
 
 from volta3d import __version__
+from volta3d.arms.spec import SAW
 from volta3d.artefacts import METRICS
 from volta3d.cohort.participants import write_table
 from volta3d.cohort.subjects import subjects_of
-from volta3d.downstream.arms import SAW
 from volta3d.downstream.classification.label_table import no_row_matches, own_table
 from volta3d.downstream.classification.labels import label_text, named_among
 from volta3d.downstream.classification.predictions import (

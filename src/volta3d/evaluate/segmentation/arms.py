@@ -26,15 +26,14 @@ def arms_of_run(run: Path, config: Mapping[str, Any]) -> dict[Key, Path]:
         VoltaError: a folder that two arms wrote to.
     """
     # here: what names the folders imports the networks' libraries
-    from volta3d.downstream.arms import Arm
-    from volta3d.downstream.segmentation.job import Job
+    from volta3d.grid.job import Job
 
     folders = {p.name: p for p in sorted((run / PREDICTIONS).glob("*")) if p.is_dir()}
     seeds = (config.get("settings") or {}).get("seeds", 1)
     owners: dict[str, Key] = {}
     for arm in map(str, config.get("arms") or {}):
         for seed in range(seeds if isinstance(seeds, int) else 1):
-            name = Job(Arm(arm, ""), seed, 0).predictions
+            name = Job(arm, seed, 1.0, 0).predictions
             if name in owners and name in folders:
                 raise VoltaError(
                     f"Arms '{owners[name][0]}' and '{arm}' wrote label maps into the same folder",

@@ -9,14 +9,14 @@ import torch
 from monai.networks.nets.swin_unetr import SwinTransformer
 from torch.nn.functional import layer_norm
 
-from volta3d.config import ModelConfig
-from volta3d.downstream.classification.classifier import (
+from volta3d.arms.networks.classifier import (
     Head,
     VitClassifier,
     fresh_vit,
     parameter_counts,
 )
-from volta3d.downstream.classification.swin import SIZES, SwinClassifier
+from volta3d.arms.swin import SIZES, SwinClassifier
+from volta3d.config import ModelConfig
 from volta3d.encoder.load import load_encoder, random_encoder
 
 MODEL = ModelConfig(patch_size=4, width=16, depth=3, heads=2, mlp=32, summariser_heads=2)

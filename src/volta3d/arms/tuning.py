@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from volta3d.downstream.segmentation.unetr import Unetr
+from volta3d.arms.networks.unetr import Unetr
 
 
 def parameter_groups(
@@ -43,7 +43,17 @@ def _distance(network: nn.Module, name: str) -> int:
     return 1 if name.startswith("encoder.norm") else depth + 1
 
 
-def train_encoder(network: nn.Module, trained: bool) -> None:
-    """Freeze or free a UNETR's encoder; its other parts, and a U-Net, are always trained."""
-    if isinstance(network, Unetr):
-        network.encoder.requires_grad_(trained)
+def train_encoder(network: nn.Module, blocks: int | None) -> None:
+    """Choose what of a UNETR's encoder is trained; its other parts, and a U-Net, always are.
+
+    Args:
+        network: any.
+        blocks: the last so many with the final norm; 0 freezes the encoder, None trains all of it.
+    """
+    if not isinstance(network, Unetr):
+        return
+    encoder = network.encoder
+    encoder.requires_grad_(blocks is None)
+    if blocks:
+        encoder.blocks[max(0, len(encoder.blocks) - blocks) :].requires_grad_(True)
+        encoder.norm.requires_grad_(True)

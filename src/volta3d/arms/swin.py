@@ -1,18 +1,22 @@
-"""The Swin transformer the ViT is compared with.
-
-It stands apart because MONAI, whose network it is, takes seconds to import.
+"""``swin``: MONAI's Swin transformer from scratch.
 
 Shape legend: B batch, O outputs (classes, or 1 for a number).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 from monai.networks.nets.swin_unetr import SwinTransformer
 from torch import Tensor
 
-from volta3d.downstream.classification.classifier import Classifier, Head
-from volta3d.downstream.classification.swin_attention import lean
+from volta3d.arms.classifier import NetworkArm, Rebuilt, Setting, fill
+from volta3d.arms.networks.classifier import Classifier, Head
+from volta3d.arms.networks.swin_attention import lean
+from volta3d.arms.spec import ArmSpec
+from volta3d.config import ClassifyConfig
 from volta3d.randomness import derived_seed
 
 SIZES = {
@@ -53,3 +57,30 @@ class SwinClassifier(Classifier):
         """Cubes [B, 1, S, S, S] to [B, 768]."""
         pooled: Tensor = self.swin(stemmed)[-1].flatten(2).mean(2)
         return pooled
+
+
+class SwinArm(NetworkArm):
+    """A Swin transformer on the cubes of the other arms, or on smaller ones (``swin_size``)."""
+
+    kind: ClassVar[str] = "swin"
+
+    def network(self, config: ClassifyConfig, outputs: int, seed: int) -> SwinClassifier:
+        """See ``NetworkArm.network``."""
+        return SwinClassifier(outputs=outputs, seed=seed, head_seed=seed)
+
+
+def resolve(spec: ArmSpec, setting: Setting) -> SwinArm:
+    """The arm of a SPEC."""
+    size, pooled = setting.input(setting.config.swin_size)
+    return SwinArm(spec.name, "full", image_size=size, downsample=pooled, head=setting.config.head)
+
+
+def load(architecture: Mapping[str, Any], outputs: int, tensors: dict[str, Tensor]) -> Rebuilt:
+    """A fitted Swin transformer.
+
+    Raises:
+        ValueError: tensors that don't fit.
+    """
+    network = SwinClassifier(outputs=outputs, seed=0, head_seed=0)
+    fill(network, tensors)
+    return Rebuilt(network=network)

@@ -11,8 +11,8 @@ from monai.networks.nets.swin_unetr import (
     get_window_size,
 )
 
-from volta3d.downstream.classification.swin_attention import LeanSwinBlock, lean
-from volta3d.downstream.classification.swin_windows import plan
+from volta3d.arms.networks.swin_attention import LeanSwinBlock, lean
+from volta3d.arms.networks.swin_windows import plan
 
 GRIDS = [(6, 6, 6), (4, 4, 4), (7, 5, 3), (3, 3, 3), (2, 2, 2), (8, 3, 2)]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from volta3d.arms.networks.unetr import coarser
 from volta3d.cohort.contract import Contract
-from volta3d.downstream.segmentation.unetr import coarser
 from volta3d.encoder.loaded import LoadedEncoder
 from volta3d.errors import EncoderError
 from volta3d.model.vit import Encoder

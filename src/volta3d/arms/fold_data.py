@@ -1,4 +1,4 @@
-"""What a fit tells: predictions for inner validation and test, and how it came about."""
+"""What one fit is given, and what it comes to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Question:
+class FoldData:
     """What one fit is given: labels of the training and inner parts, never those of the test.
 
     Args:
@@ -18,6 +18,9 @@ class Question:
         train_values, inner_values: classes or numbers.
         classes: how many; 0 for a number.
         seed: of everything random in the fit.
+        views: seed of how training scans are varied.
+        groups: [k] of each training scan the group it is held out with when something is chosen
+            inside the training part; None: it is chosen on ``inner``.
     """
 
     train: np.ndarray
@@ -27,11 +30,13 @@ class Question:
     inner_values: np.ndarray
     classes: int
     seed: int
+    views: int = 0
+    groups: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
-class Told:
-    """What one fit tells.
+class FoldResult:
+    """What one fit comes to: predictions for inner validation and test, and how they came about.
 
     Args:
         inner, test: [k, C] class probabilities, or [k, 1] numbers.
@@ -50,7 +55,12 @@ class Told:
 
 
 def class_weights(values: np.ndarray, classes: int) -> np.ndarray:
-    """n / (C · n_c) for each class of a training part [S METHOD section 7]; 0 for an absent one."""
+    """n / (C n_c) for each class of a training part [S METHOD section 7]; 0 for an absent one.
+
+    C counts the classes that are present, so that the mean over the training part is one: each
+    class carries the same part of an epoch's loss, whatever batches it is dealt to.
+    """
     counts = np.bincount(values.astype(np.int64), minlength=classes).astype(np.float64)
-    weights: np.ndarray = np.where(counts > 0, len(values) / (classes * np.maximum(counts, 1)), 0.0)
+    present = max(1, int((counts > 0).sum()))
+    weights: np.ndarray = np.where(counts > 0, len(values) / (present * np.maximum(counts, 1)), 0.0)
     return weights

@@ -20,7 +20,7 @@ import torch
 from monai.networks.nets.swin_unetr import SwinTransformerBlock, WindowAttention, get_window_size
 from torch import Tensor, nn
 
-from volta3d.downstream.classification.swin_windows import Group, Plan, plan
+from volta3d.arms.networks.swin_windows import Group, Plan, plan
 
 IN_CACHE = 2**18  # weights of a few scans at a time: 1 MiB
 

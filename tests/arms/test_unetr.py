@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,13 @@ from monai.networks.nets.unetr import UNETR
 from torch import nn
 from torch.nn.functional import avg_pool3d
 
+from volta3d.arms.networks.unetr import Unetr, coarser
+from volta3d.arms.pretrained import LoadReport, fill, folding
+from volta3d.arms.segmenter import Architecture, SegmenterArm, empty, resolve, sound_bf16
+from volta3d.arms.tuning import parameter_groups, train_encoder
 from volta3d.cohort.contract import Contract
 from volta3d.config import load_segment
-from volta3d.downstream.arms import Arm, parse_arms
 from volta3d.downstream.segmentation.memory_layout import LayoutNorm, fast_layout
-from volta3d.downstream.segmentation.networks import Architecture, empty, sound_bf16
-from volta3d.downstream.segmentation.pretrained import fill, folding
-from volta3d.downstream.segmentation.starts import HOWS, WORDS, Starts
-from volta3d.downstream.segmentation.tuning import parameter_groups, train_encoder
-from volta3d.downstream.segmentation.unetr import Unetr, coarser
 from volta3d.encoder.load import load_encoder
 from volta3d.errors import EncoderError, UsageError
 from volta3d.model.vit import Encoder
@@ -81,38 +78,43 @@ def test_larger_patches_see_exactly_what_pooled_volumes_showed(factor: int) -> N
 
 def test_the_u_net_has_the_paper_s_size() -> None:
     config = load_segment("paper")
-    arms = [Arm("unet", "unet")]
-    architecture = Starts(arms, config, Contract(), 3).architectures["unet"]
-    assert round(count(empty(architecture, 0, device="meta")) / 1e6, 2) == 4.81
+    (arm,) = resolve(["unet=unet"], config, Contract(), 3)
+    assert round(count(empty(arm.architecture, 0, device="meta")) / 1e6, 2) == 4.81
 
 
-def starts_of(encoder: Path, spec: str, *settings: str, size: int = 16) -> tuple[Starts, Arm]:
+CONTRACT = Contract(size=16, spacing=8.0, fit="pad", synthetic=True)
+
+
+def arms_of(encoder: Path, spec: str, *settings: str) -> tuple[SegmenterArm, SegmenterArm]:
+    """The arm of a SPEC, and the encoder's."""
     config = load_segment("small", [*TINY, *settings])
-    arms = parse_arms([f"a={spec}", f"b={encoder}"], words=WORDS, hows=HOWS)
-    contract = Contract(size=size, spacing=8.0, fit="pad", synthetic=True)
-    return Starts(arms, config, contract, 3), arms[0]
+    first, second = resolve([f"a={spec}", f"b={encoder}"], config, CONTRACT, 3)
+    return first, second
+
+
+def built(arm: SegmenterArm, *settings: str) -> tuple[nn.Module, LoadReport | None]:
+    return arm.build(0, load_segment("small", [*TINY, *settings]), CONTRACT)
 
 
 def test_an_encoder_s_weights_arrive_and_the_report_says_how(encoder_folder: Path) -> None:
     """Patch 4 on volumes pooled by 2 becomes patch 8; a grid of 2^3 is kept for crops of 16."""
-    starts, arm = starts_of(encoder_folder, str(encoder_folder))
-    network, report = starts.build(arm, 0)
+    network, report = built(arms_of(encoder_folder, str(encoder_folder))[0])
     loaded = load_encoder(encoder_folder)
     assert isinstance(network, Unetr) and report is not None
     assert (network.encoder.patch_size, report.folded, report.missing) == (8, 2, ())
     volumes = torch.rand(1, 1, 16, 16, 16)
     with torch.no_grad():
-        expected = loaded.encoder(avg_pool3d(volumes, 2))
+        expected = loaded.vit(avg_pool3d(volumes, 2))
         assert torch.allclose(network.encoder(volumes), expected, atol=1e-5)
     assert any("fit" in line for line in report.differs)
 
 
 def test_positions_are_resized_when_the_grid_of_crops_differs(encoder_folder: Path) -> None:
-    starts, arm = starts_of(encoder_folder, str(encoder_folder), "crops.size=32")
-    network, report = starts.build(arm, 0)
+    arm, _ = arms_of(encoder_folder, str(encoder_folder), "crops.size=32")
+    network, report = built(arm)
     assert report is not None and report.interpolated == ("patches.position",)
     loaded = load_encoder(encoder_folder)
-    expected = loaded.encoder.patches.positions((4, 4, 4))
+    expected = loaded.vit.patches.positions((4, 4, 4))
     assert torch.equal(network.encoder.patches.position, expected)  # type: ignore[union-attr]
 
 
@@ -132,10 +134,9 @@ def test_too_little_of_an_encoder_is_refused(encoder_folder: Path) -> None:
 def test_grey_values_prepared_otherwise_are_refused_grids_may_differ(encoder_folder: Path) -> None:
     loaded = load_encoder(encoder_folder)
     config = load_segment("small", TINY)
-    arms = parse_arms([f"a={encoder_folder}"], words=WORDS, hows=HOWS)
     other = Contract(size=16, spacing=8.0, scaling="zscore", value_range=None, storage="float16")
     with pytest.raises(EncoderError, match="scaling") as caught:
-        Starts(arms, config, other, 3)
+        resolve([f"a={encoder_folder}"], config, other, 3)
     assert "--set scaling=range" in caught.value.paragraph()
     assert folding(loaded, replace_spacing(loaded.contract, 4.0)) == 4
     assert folding(loaded, replace_spacing(loaded.contract, 16.0)) == 1
@@ -146,11 +147,10 @@ def replace_spacing(contract: Contract, spacing: float) -> Contract:
 
 
 def test_scratch_is_the_very_network_of_the_encoder_arm_untrained(encoder_folder: Path) -> None:
-    starts, arm = starts_of(encoder_folder, "scratch")
-    first, second = starts.architectures.values()
-    assert first == second
-    network, report = starts.build(arm, 0)
-    pretrained, _ = starts.build(replace(arm, name="b", kind="encoder"), 0)
+    arm, other = arms_of(encoder_folder, "scratch")
+    assert arm.architecture == other.architecture and arm.tune == other.tune
+    network, report = built(arm)
+    pretrained, _ = built(other)
     assert report is None
     same = {
         k for k, v in network.state_dict().items() if torch.equal(v, pretrained.state_dict()[k])
@@ -161,8 +161,7 @@ def test_scratch_is_the_very_network_of_the_encoder_arm_untrained(encoder_folder
 
 
 def test_learning_rates_fall_towards_the_patches(encoder_folder: Path) -> None:
-    starts, arm = starts_of(encoder_folder, str(encoder_folder))
-    network, _ = starts.build(arm, 0)
+    network, _ = built(arms_of(encoder_folder, str(encoder_folder))[0])
     groups = parameter_groups(network, lr=1.0, weight_decay=0.1, layer_decay=0.5)
     rate = {id(p): g["lr"] for g in groups for p in g["params"]}
     decay = {id(p): g["weight_decay"] for g in groups for p in g["params"]}
@@ -178,7 +177,13 @@ def test_learning_rates_fall_towards_the_patches(encoder_folder: Path) -> None:
     for name, value in expected.items():
         assert rate[id(named[name])] == value, name
     assert decay[id(named["encoder.norm.weight"])] == 0.0
-    train_encoder(network, False)
+    train_encoder(network, 1)
+    assert named["encoder.blocks.1.mlp.up.weight"].requires_grad
+    assert named["encoder.norm.weight"].requires_grad
+    assert not named["encoder.blocks.0.mlp.up.weight"].requires_grad
+    train_encoder(network, None)
+    assert named["encoder.patches.position"].requires_grad
+    train_encoder(network, 0)
     assert not named["encoder.patches.position"].requires_grad
     assert named["out.conv.conv.weight"].requires_grad
 
@@ -186,24 +191,24 @@ def test_learning_rates_fall_towards_the_patches(encoder_folder: Path) -> None:
 def test_crops_that_do_not_divide_are_refused_with_those_that_do() -> None:
     config = load_segment("small", ["crops.size=48", "unet.strides=[2,2,2,4]"])
     with pytest.raises(UsageError, match=r"crops\.size=32"):
-        Starts([Arm("u", "unet")], config, Contract(), 3)
+        resolve(["u=unet"], config, Contract(), 3)
 
 
 def test_patches_must_divide_crops_only_where_there_are_patches() -> None:
     config = load_segment("small", ["crops.size=40", "unet.channels=[4,8]", "unet.strides=[2]"])
     assert config.unetr.patch_size == 16
-    Starts([Arm("u", "unet")], config, Contract(), 3)
+    resolve(["u=unet"], config, Contract(), 3)
     with pytest.raises(UsageError, match=r"patches of 16.*crops\.size=32"):
-        Starts([Arm("u", "unet"), Arm("v", "scratch")], config, Contract(), 3)
+        resolve(["u=unet", "v=scratch"], config, Contract(), 3)
 
 
 @pytest.mark.parametrize("word", ["staged:", ""])
 def test_a_staged_encoder_that_would_never_thaw_is_refused(encoder_folder: Path, word: str) -> None:
     settings = ["epochs=12", "tune.encoder=staged" if not word else "tune.encoder=full"]
     with pytest.raises(UsageError, match=r"never thaws in 12.*frozen_epochs=3"):
-        starts_of(encoder_folder, f"{word}{encoder_folder}", *settings, "tune.frozen_epochs=12")
-    starts_of(encoder_folder, f"{word}{encoder_folder}", *settings, "tune.frozen_epochs=11")
-    starts_of(encoder_folder, f"frozen:{encoder_folder}", "epochs=12", "tune.frozen_epochs=12")
+        arms_of(encoder_folder, f"{word}{encoder_folder}", *settings, "tune.frozen_epochs=12")
+    arms_of(encoder_folder, f"{word}{encoder_folder}", *settings, "tune.frozen_epochs=11")
+    arms_of(encoder_folder, f"frozen:{encoder_folder}", "epochs=12", "tune.frozen_epochs=12")
 
 
 def test_bfloat16_is_not_trusted_at_the_bottom_of_small_crops() -> None:

@@ -1,4 +1,4 @@
-"""The networks that are compared: a ViT with a linear head here, a Swin transformer in ``swin``.
+"""What classifying networks have in common, and the ViT with a linear head.
 
 Each is a ``stem`` that is not trained and a ``rest`` that is. What the stem makes of a scan that is
 not augmented never changes, so it can be computed once for all epochs, folds, fractions and seeds.
@@ -62,8 +62,8 @@ class Head(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, W] to [B, O]."""
-        told: Tensor = self.linear((self.norm(features) - self.shift) * self.scale)
-        return told
+        logits: Tensor = self.linear((self.norm(features) - self.shift) * self.scale)
+        return logits
 
 
 class Classifier(nn.Module, ABC):
@@ -72,11 +72,13 @@ class Classifier(nn.Module, ABC):
     Attributes:
         tune: how much is trained.
         has_stem: whether any of it is frozen.
+        frozen_blocks: how many blocks are, where some are trained.
         head: the last layer.
     """
 
     tune: Tune
     has_stem: bool
+    frozen_blocks: int = 0
     head: Head
 
     @abstractmethod
@@ -89,8 +91,8 @@ class Classifier(nn.Module, ABC):
 
     def rest(self, stemmed: Tensor) -> Tensor:
         """What the stem made to logits [B, O]."""
-        told: Tensor = self.head(self.features(stemmed))
-        return told
+        logits: Tensor = self.head(self.features(stemmed))
+        return logits
 
     def forward(self, cubes: Tensor) -> Tensor:
         """Cubes [B, 1, S, S, S] to logits [B, O]."""

@@ -1,0 +1,1 @@
+"""The networks that arms are made of."""
