@@ -23,6 +23,7 @@ from volta3d.cohort.contract import Contract
 from volta3d.cohort.store import Cohort, write_cohort
 from volta3d.config import PrepareConfig, SegmentConfig, load_segment
 from volta3d.downstream.predict import predict
+from volta3d.downstream.segmentation.fit import Fit
 from volta3d.downstream.segmentation.fold_runner import SegmentRunner
 from volta3d.downstream.segmentation.model import _card, load_segment_model
 from volta3d.downstream.segmentation.segment import segment
@@ -61,19 +62,23 @@ def brain(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return (volume * rng.uniform(0.9, 1.0)).astype(np.float32), labels
 
 
-@pytest.fixture
-def labelled(tmp_path: Path) -> Cohort:
-    pairs = [brain(seed) for seed in range(10)]
+def cohort_of(folder: Path, count: int) -> Cohort:
+    pairs = [brain(seed) for seed in range(count)]
     people = pd.DataFrame(
         {
-            "scan_id": [f"p_{i}" for i in range(10)],
-            "participant_id": [f"sub-{i}" for i in range(10)],
+            "scan_id": [f"p_{i}" for i in range(count)],
+            "participant_id": [f"sub-{i}" for i in range(count)],
             "dataset": "phantom",
         }
     )
     contract = Contract(size=EDGE, spacing=2.0, fit="pad", synthetic=True, label_names=NAMES)
     volumes, labels = [p[0] for p in pairs], [p[1] for p in pairs]
-    return write_cohort(tmp_path / "labelled", contract, volumes, people, labels=labels)
+    return write_cohort(folder, contract, volumes, people, labels=labels)
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Cohort:
+    return cohort_of(tmp_path / "labelled", 10)
 
 
 def test_it_learns_and_leaves_the_tree_that_was_promised(labelled: Cohort, tmp_path: Path) -> None:
@@ -276,10 +281,8 @@ def test_a_run_begun_before_a_setting_existed_goes_on(labelled: Cohort, tmp_path
     assert seen[0] in (2, 3)
 
 
-def test_fractions_and_seeds_may_be_added_and_each_has_its_label_maps(
-    labelled: Cohort, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
+def test_fractions_and_seeds_may_be_added_and_each_has_its_label_maps(tmp_path: Path) -> None:
+    run, labelled = tmp_path / "run", cohort_of(tmp_path / "more", 24)
     segment(labelled.path, ["unet=unet"], run, tiny("epochs=1"), folds=2)
     before = read_splits(run / "folds.json")
     more = tiny("epochs=1", "fractions=[0.4, 1.0]", "seeds=2")
@@ -289,7 +292,7 @@ def test_fractions_and_seeds_may_be_added_and_each_has_its_label_maps(
     folders = {p.name for p in (run / "predictions").iterdir()}
     assert folders == {"unet", "unet.seed1", "unet.fraction0.4", "unet.fraction0.4.seed1"}
     for name in folders:
-        assert len(list((run / "predictions" / name).rglob("*_dseg.nii.gz"))) == 10
+        assert len(list((run / "predictions" / name).rglob("*_dseg.nii.gz"))) == 24
     records = [json.loads(p.read_text())["record"] for p in (run / "jobs").glob("*.json")]
     assert len(records) == 8
     for record in records:
@@ -299,7 +302,7 @@ def test_fractions_and_seeds_may_be_added_and_each_has_its_label_maps(
     assert sizes[0.4] < sizes[1.0]
     model = json.loads((run / "arms/unet/model/config.json").read_text())
     assert model["trained_on"]["scans"] == sizes[1.0]  # of the whole training part
-    assert evaluate_segmentation(run).cases["case"].nunique() == 10
+    assert evaluate_segmentation(run).cases["case"].nunique() == 24
     # an earlier, smaller call again leaves the rest as it is
     segment(labelled.path, ["unet=unet"], run, tiny("epochs=1"), folds=2, resume=True)
     lines = read_metrics(run / "arms/unet/metrics.jsonl")
@@ -327,10 +330,16 @@ def test_a_run_of_jobs_without_fractions_is_gone_on_with(labelled: Cohort, tmp_p
     assert evaluate_segmentation(run).cases["case"].nunique() == 2
 
 
-def test_a_structure_that_never_begins_is_said_loudly(labelled: Cohort, tmp_path: Path) -> None:
+def test_a_structure_that_never_begins_is_said_loudly(
+    labelled: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def background(self: Fit, volume: torch.Tensor, flips: Any = ((),)) -> torch.Tensor:
+        return torch.eye(3)[0][:, None, None, None].expand(3, *volume.shape)
+
+    monkeypatch.setattr(Fit, "predict", background)
     run, said = tmp_path / "run", list[str]()
     result = segment(
-        labelled.path, ["unet=unet"], run, tiny("epochs=6", "lr=1e-9", "selection=last"),
+        labelled.path, ["unet=unet"], run, tiny("epochs=6", "selection=last"),
         holdout=0.2, progress=lambda done, total, text: said.append(text),
     )  # fmt: skip
     lines = [
