@@ -92,7 +92,7 @@ def test_paper_is_to_the_letter() -> None:
     for task in (sex, diagnosis):
         assert {
             "volta": "volta",
-            "vit": "last:scratch",
+            "vit": "scratch",
             "swin": "swin",
         }.items() <= task.arms.items()
     assert hippocampus.holdout == 0.2 and set(hippocampus.arms) == {"volta", "unetr", "unet"}
