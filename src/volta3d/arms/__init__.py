@@ -49,6 +49,7 @@ CLASSIFIERS: Mapping[str, Kind] = {
         of_encoder=True,
     ),
     "swin": Kind("swin", "swin (a Swin transformer)"),
+    "resnet": Kind("resnet", "resnet (a 3D ResNet-18)"),
     "volume": Kind("volume", "volume (head and brain volume alone)"),
 }
 SEGMENTERS: Mapping[str, Kind] = {
