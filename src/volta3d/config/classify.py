@@ -76,6 +76,11 @@ class ClassifyConfig(Config):
             raise ValueError("patience stops at the best epoch of inner validation: epoch=inner")
         return self
 
+    @classmethod
+    def before(cls) -> dict[str, Any]:
+        """The defaults, which settings younger than a run had in it."""
+        return cls().content()
+
     def science(self) -> dict[str, Any]:
         """What two calls on one run folder must share; fractions, seeds and arms may be added."""
         content = self.content()

@@ -23,6 +23,8 @@ FOLDER = "presets/segment"
 # what may differ between two calls on one run folder
 FREE = ("preset", "checkpoint_minutes", "device", "window_batch", "seeds", "fractions")
 
+THEN = {"shares": False, "dice": "all"}  # settings younger than some runs: what those did
+
 
 class CropsConfig(Config):
     """The crops a network is trained on, and how they are varied."""
@@ -100,6 +102,7 @@ class SegmentConfig(Config):
     test_flips: Literal["none", "left-right"] = "none"  # a mirrored pass averaged in at the end
     largest_component: bool = False  # keep only the largest part of each structure
     side_ratio: float = Field(default=2.0, ge=1)  # sides more unequal than this are refused
+    shares: bool = True  # [C] a network first says each class as often as it occurs
     # [C] which structures' Dice a crop's loss holds: those that the crop has, or all
     dice: Literal["present", "all"] = "present"
     absent: Literal["refuse", "allow"] = "refuse"  # label maps that lack a structure
@@ -108,6 +111,12 @@ class SegmentConfig(Config):
     unet: UnetConfig = UnetConfig()
     unetr: UnetrConfig = UnetrConfig()
     tune: TuneConfig = TuneConfig()
+
+    @classmethod
+    def before(cls) -> dict[str, Any]:
+        """The defaults, but for settings younger than some runs: what those did."""
+        content = cls().content()
+        return {**content, **THEN, "crops": {**content["crops"], "in_turn": False}}
 
     def science(self) -> dict[str, Any]:
         """What two calls on one run folder must share; fractions, seeds and arms may be added."""

@@ -2,7 +2,7 @@
 
 One rule for both tasks. What makes the experiment must be the same: cohort, labels, folds, settings
 and what each arm is. Arms, seeds and fractions may be added. A setting that did not exist when the
-folder was begun was what it is by default.
+folder was begun was what it is by default, or what runs did then.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _check_same(
 ) -> None:
     keys = ("command", *experiment.fixed, "folds_hash")
     differs = [f"{k}: {before.get(k)} -> {now[k]}" for k in keys if before.get(k) != now[k]]
-    defaults = type(experiment.config)().content()
+    defaults = type(experiment.config).before()
     stated = _filled(before.get("settings", {}), defaults)
     wanted = now["settings"]
     differs += [

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from volta3d.arms.prior import start_at_shares
 from volta3d.arms.tuning import parameter_groups, train_encoder
 from volta3d.config import SegmentConfig
 from volta3d.downstream.segmentation.average import averaged, follow
@@ -98,6 +99,8 @@ class Fit:
         bf16: bool,
     ) -> None:
         self.scans, self.task, self.config, self.bf16 = scans, task, config, bf16
+        if config.shares:
+            start_at_shares(network, scans.shares(task.train, config.crops.size))
         self.network = fast_layout(network.to(scans.device))
         self.average = averaged(self.network) if config.average else None
         self.swapped = pairs(scans.structures)

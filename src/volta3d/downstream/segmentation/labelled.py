@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -137,6 +137,20 @@ class LabelledScans:
     def voxels(self, index: int) -> list[np.ndarray]:
         """Up to some thousand voxels of each structure, [n, 3]."""
         return self._voxels[index]
+
+    def shares(self, indices: Sequence[int], size: int) -> list[float]:
+        """The share of each class, background first, in crops that hold all of its voxels.
+
+        Args:
+            indices: of scans.
+            size: edge of a crop.
+        """
+        classes = len(self.structures) + 1
+        counts = np.zeros(classes)
+        for index in indices:
+            counts += np.bincount(self._labels[index].cpu().numpy().ravel(), minlength=classes)
+        own = np.minimum(counts[1:] / (max(1, len(indices)) * size**3), 0.3)
+        return [float(max(0.1, 1 - own.sum())), *map(float, own)]
 
     def inside(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """First and last voxel of the head's box."""
