@@ -40,7 +40,7 @@ def by_hand(logits: torch.Tensor, labels: torch.Tensor) -> float:
 
 def test_the_dice_is_that_of_the_structures_a_crop_has() -> None:
     logits, labels = crops()
-    found = float(DiceAndCrossEntropy(present_only=True)(logits, labels))
+    found = DiceAndCrossEntropy(present_only=True)(logits, labels).item()
     assert found == pytest.approx(by_hand(logits, labels), rel=1e-4)  # smoothing of 1e-5
 
 
@@ -59,7 +59,7 @@ def test_a_structure_that_a_crop_lacks_takes_no_weight_from_the_one_it_has() -> 
     entropy = torch.nn.functional.cross_entropy(logits[1:2], labels[1:2, 0])
     of_one = ours(logits[1:2], labels[1:2]) - entropy
     of_both = theirs(logits[1:2], labels[1:2]) - entropy
-    assert float(of_both) == pytest.approx((float(of_one) + 1) / 2, abs=1e-3)
+    assert of_both.item() == pytest.approx((of_one.item() + 1) / 2, abs=1e-3)
 
 
 def test_a_batch_without_any_structure_is_learnt_from_by_cross_entropy() -> None:

@@ -49,7 +49,7 @@ def sentence(structures: Sequence[str], epoch: int, epochs: int) -> str:
             f"{names}: nothing outlined after {epoch} of {epochs} epochs. If that stays so, raise "
             "lr, epochs or crops.foreground"
         )
-    return f"{names}: never begun, Dice 0 to the last epoch. Raise lr, epochs or crops.foreground"
+    return f"{names}: never begun, no voxel right at the end. Raise lr, epochs or crops.foreground"
 
 
 def finding(structures: Sequence[str], epoch: int, epochs: int) -> Mapping[str, object]:

@@ -112,7 +112,6 @@ class Fit:
         )
         self.optimizer = torch.optim.AdamW(groups, fused=True)
         self.loss = DiceAndCrossEntropy(present_only=config.dice == "present")
-        self._place = {scan: place for place, scan in enumerate(task.train)}
         self.per_epoch = math.ceil(len(task.train) * config.crops.per_scan / config.batch_size)
 
     def run(self, notify: Notify | None = None) -> Fitted:
@@ -229,7 +228,7 @@ class Fit:
         So no structure waits for its luck: with few scans and small batches a drawn one may be
         missed for tens of steps, and what starts late is then outlined as background.
         """
-        return self._place[scan] + crop + epoch
+        return scan + crop + epoch
 
     def judge(self, indices: Sequence[int]) -> float | None:
         """Mean Dice over structures and scans, sliding windows on the prepared grid.
