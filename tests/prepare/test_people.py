@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from volta3d.prepare.findings import Finding
+from volta3d.prepare.layouts.bids_names import dataset_name
 from volta3d.prepare.people import People
+from volta3d.prepare.scan import slug
 from volta3d.prepare.tables import Person
 
 
@@ -90,3 +92,9 @@ def test_a_table_that_fits_nobody_says_so(tmp_path: Path) -> None:
 def test_T1_a_person_without_a_row_among_others(tmp_path: Path) -> None:
     _, codes, _ = look(tmp_path, "participant_id\tage\nsub-02\t30\n", others=("sub-02",))
     assert codes == {"no-participant-row"}
+
+
+def test_a_long_name_of_a_data_set_leaves_room_for_the_participant(tmp_path: Path) -> None:
+    name = dataset_name(tmp_path, {"Name": "A very " + "long " * 40 + "name"})
+    assert slug(f"{name}_sub-0123456789_ses-baseline").endswith("_sub-0123456789_ses-baseline")
+    assert dataset_name(tmp_path, {"Name": "Short, and more"}) == "short"

@@ -335,5 +335,11 @@ def test_T8_nothing_is_taken_of_a_row_with_too_many_cells(tmp_path: Path) -> Non
     assert "row-too-long" in {f.code for f in found.findings}
 
 
+def test_T8_of_two_columns_of_one_name_the_first_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "t.tsv"
+    path.write_text("participant_id\tparticipant_id\tsex\nsub-001\tCQ2\tF\n")
+    assert read_table(path) == [{"participant_id": "sub-001", "sex": "F"}]
+
+
 def test_missing_values_are_empty_however_they_are_written() -> None:
     assert {"", "n/a", "nan", "unknown"} <= tables.MISSING

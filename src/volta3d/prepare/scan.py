@@ -15,7 +15,7 @@ from volta3d.prepare.findings import Finding
 if TYPE_CHECKING:
     from volta3d.prepare.dicom.series import Series
 
-LONGEST = 80
+LONGEST = 120
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,9 @@ def read_table(path: Path, values: Iterable[str] = ()) -> list[Row]:
         names = ["", *names]
     rows = list[Row]()
     for line in lines[1:]:
-        row = dict(zip(names, [_cell(c, missing) for c in line], strict=False))
+        row: dict[str, str] = {}
+        for name, cell in zip(names, line, strict=False):
+            row.setdefault(name, _cell(cell, missing))  # of two columns of one name, the first
         if any(cell.strip() for cell in line[len(names) :]):  # which cell is one too many?
             row = {**dict.fromkeys(names, ""), names[0]: _cell(line[0]), SHIFTED: SHIFTED}
         rows.append(row)

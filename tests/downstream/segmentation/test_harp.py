@@ -75,3 +75,22 @@ def test_one_of_the_two_files_moved_away_is_missed(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match="1 label files are not where they were") as caught:
         segment(tmp_path / "cohort", ["u=unet"], tmp_path / "run", load_segment("small", TINY))
     assert gone.name in caught.value.where
+
+
+def test_another_data_set_s_label_maps_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here", "there"):
+        harp(tmp_path / name / "harp")
+    monkeypatch.chdir(tmp_path / "here")
+    prepare([Path("harp")], Path("cohort"), config=PrepareConfig(size=20, spacing=2.0, fit="pad"))
+    monkeypatch.chdir(tmp_path / "there")  # which holds another data set of the same name
+    cohort = Path("../here/cohort")
+    changed = next((tmp_path / "here/harp/Labels").glob("*_R.nii"))
+    image = nib.load(changed)
+    values = np.asarray(image.dataobj).copy()
+    values[:2] = 1
+    nib.save(nib.Nifti1Image(values, image.affine), changed)
+    with pytest.raises(CohortError, match="1 label maps are not those") as caught:
+        segment(cohort, ["u=unet"], tmp_path / "run", load_segment("small", TINY))
+    assert str(tmp_path / "here") in caught.value.where

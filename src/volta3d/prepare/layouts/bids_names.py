@@ -10,6 +10,7 @@ from volta3d.prepare.formats import stem
 from volta3d.prepare.scan import slug
 
 DESCRIPTION = "dataset_description.json"
+LONGEST_NAME = 40  # of a data set
 
 
 def entities(path: Path) -> dict[str, str]:
@@ -19,10 +20,14 @@ def entities(path: Path) -> dict[str, str]:
 
 
 def dataset_name(root: Path, description: Mapping[str, object]) -> str:
-    """The head of the Name in the description, else the folder's name, as a slug."""
+    """The head of the Name in the description, else the folder's name, as a slug.
+
+    It is cut, so that scan ids, which begin with it, have room for the participant.
+    """
     name = description.get("Name")
     head = re.split(r"[,:;(]", name)[0] if isinstance(name, str) else ""
-    return slug((head.strip() or root.resolve().name).lower(), keep="-")
+    whole = slug((head.strip() or root.resolve().name).lower(), keep="-")
+    return whole[:LONGEST_NAME].rstrip("-")
 
 
 def is_synthetic(description: Mapping[str, object]) -> bool:
