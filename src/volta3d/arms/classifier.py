@@ -269,6 +269,7 @@ def fill(network: Classifier, tensors: Mapping[str, Tensor], *, headless: bool =
 
 def shape_of_encoder(loaded: LoadedEncoder) -> Shape:
     """The ViT of an encoder folder."""
+    loaded.vit  # noqa: B018 - refuses another kind of network before anything is computed
     model = build(ModelConfig, loaded.config["model"])
     return Shape(model, loaded.image_size, loaded.downsample)
 

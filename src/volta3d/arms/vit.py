@@ -22,6 +22,7 @@ from volta3d.arms.classifier import (
 from volta3d.arms.networks.classifier import Tune, VitClassifier, fresh_vit
 from volta3d.arms.spec import ArmSpec
 from volta3d.config import ClassifyConfig, ModelConfig, build
+from volta3d.encoder.foreign.wrapped import MeanToken
 from volta3d.encoder.weights import LARGEST
 from volta3d.randomness import derived_seed
 
@@ -104,5 +105,7 @@ def rebuilt_vit(
         blocks=1,
         seed=0,
     )
+    if not any(name.startswith("summariser.") for name in tensors):
+        network.summariser = MeanToken()  # an imported encoder has no summary of its own
     fill(network, tensors, headless=headless)
     return network

@@ -70,10 +70,10 @@ class LoadedEncoder:
         """
         if not isinstance(self.encoder, Encoder):
             raise EncoderError(
-                f"This encoder's network is a {self.config['network']['kind']}, which cannot be "
-                "tuned or built into a UNETR",
+                f"This encoder's network is a {self.config['network']['kind']}, which cannot be an "
+                "arm, be built into a UNETR or be exported",
                 where=self.path,
-                fix="Use it as an arm linear:ENCODER or frozen:ENCODER, or embed scans with it",
+                fix="Read scans with it by volta3d embed or probe, or volta3d.EncoderClassifier",
             )
         return self.encoder
 
