@@ -20,7 +20,7 @@ def test_five_archives_become_the_papers_tables(tmp_path: Path) -> None:
     sources = {name: str(archives / folder) for name, folder in ARCHIVES.items()}
     config = load_study("paper", sources, "tiny").model_dump(mode="json")
     config["tasks"]["sex"]["fractions"] = [0.2, 1.0]  # for the clock; nothing else differs
-    (tmp_path / "paper.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    (tmp_path / "paper.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     result = study(tmp_path / "paper.yaml", tmp_path / "out", say=lambda _: None)
     assert result.failed == {}
     page = (tmp_path / "out" / "RESULTS.md").read_text(encoding="utf-8")
