@@ -17,11 +17,12 @@ import yaml
 from volta3d import __version__
 from volta3d.arms.spec import changed_arms
 from volta3d.artefacts import FOLDS, RUN_CONFIG
-from volta3d.config import ClassifyConfig, SegmentConfig, parse_yaml, read_yaml
-from volta3d.errors import CheckpointError, UsageError
+from volta3d.config import ClassifyConfig, SegmentConfig, read_yaml
+from volta3d.errors import CheckpointError, ConfigError, UsageError
 from volta3d.files import require_writable, write_text
 from volta3d.statistics.splits import Splits, read_splits
 
+RESTORE = "Restore it, or choose another --out"
 LONGEST = 600  # characters of what differs that a message holds
 
 
@@ -94,12 +95,20 @@ def open_run(run: Path, experiment: Experiment) -> Splits:
 
 
 def read_run(run: Path) -> dict[str, Any]:
-    """The content of config.yaml.
+    """The content of config.yaml, with the types it was written with.
 
     Raises:
         ConfigError: it can't be read.
     """
-    return parse_yaml(read_yaml(run / RUN_CONFIG), where=run / RUN_CONFIG)
+    path = run / RUN_CONFIG
+    try:
+        # not parse_yaml: that keeps what a person writes as `classes` as texts
+        content = yaml.safe_load(read_yaml(path))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"Not readable as YAML: {error}", where=path, fix=RESTORE) from error
+    if not isinstance(content, dict) or not isinstance(content.get("arms"), dict):
+        raise ConfigError("Not the config.yaml of a run", where=path, fix=RESTORE)
+    return content
 
 
 def _check_same(

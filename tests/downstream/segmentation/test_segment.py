@@ -59,6 +59,8 @@ def brain(seed: int) -> tuple[np.ndarray, np.ndarray]:
     for value, middle in ((48, 4.5), (47, 10.5)):
         labels[((x - middle) ** 2 / 3 + (y - at[0]) ** 2 / 6 + (z - at[1]) ** 2 / 4) < 1.5] = value
     volume[labels > 0] = 1.0
+    # tissue is never of one value, which would make it a label map
+    volume *= 1 - 0.1 * rng.random(volume.shape)
     return (volume * rng.uniform(0.9, 1.0)).astype(np.float32), labels
 
 
