@@ -102,7 +102,7 @@ def test_O4_the_examples_run(command: str, ran: Ran) -> None:
     )
     assert "Traceback" not in done.stderr
     if command == "demo":
-        assert "hippocampus, Dice" in done.stdout and "SYNTHETIC" in done.stdout
+        assert "sex, AUROC" in done.stdout and "SYNTHETIC" in done.stdout
     if command == "inspect":
         assert json.loads(done.stdout)["sound"] is True
 

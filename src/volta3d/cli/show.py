@@ -10,19 +10,22 @@ import typer
 from volta3d.cli.app import app, example, say
 
 
-@app.command(epilog=example("volta3d demo --out demo-out --subjects 12 --epochs 5"))
+@app.command(epilog=example("volta3d demo --out demo-out --quick --subjects 24 --epochs 2"))
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path(
         "demo-out"
     ),
-    subjects: Annotated[int, typer.Option(help="Synthetic subjects.", min=8)] = 120,
+    quick: Annotated[
+        bool, typer.Option(help="A minute and a half: it runs, but learns little.")
+    ] = False,
+    subjects: Annotated[int | None, typer.Option(help="Synthetic people.", min=20)] = None,
     epochs: Annotated[int | None, typer.Option(help="Pretraining epochs.", min=1)] = None,
     workers: Annotated[int, typer.Option(help="Processes for preparation.", min=1)] = 2,
 ) -> None:
-    """Synthetic brains through the whole pipeline to a report, on a CPU, in minutes."""
+    """Synthetic brains through the whole pipeline to a report, on a CPU, in about six minutes."""
     from volta3d.demo import demo as run
 
-    summary = run(out, subjects=subjects, epochs=epochs, workers=workers, say=say)
+    summary = run(out, subjects=subjects, epochs=epochs, quick=quick, workers=workers, say=say)
     say(summary.text())
 
 
