@@ -27,7 +27,13 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True, "undoc-members": False}
+autodoc_default_options = {
+    "members": True,
+    "undoc-members": False,
+    # scikit-learn gives its estimators these, with references into its own manual
+    "exclude-members": "set_score_request,set_fit_request,set_predict_request,"
+    "set_transform_request",
+}
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False

@@ -13,6 +13,15 @@ from types import ModuleType
 from typing import Any
 
 
+class _Signature:
+    """The function's signature for a room, and none for the class of rooms."""
+
+    def __get__(self, room: CallableRoom | None, kind: type[CallableRoom]) -> Signature:
+        if room is None:
+            raise AttributeError("__signature__")
+        return signature(room._function())
+
+
 class CallableRoom(ModuleType):
     """A folder that passes calls on to the function of its name in ``volta3d.api``."""
 
@@ -20,9 +29,7 @@ class CallableRoom(ModuleType):
         """Call the function; its own arguments, results and errors."""
         return self._function()(*args, **kwargs)
 
-    @property
-    def __signature__(self) -> Signature:
-        return signature(self._function())
+    __signature__ = _Signature()
 
     def _function(self) -> Any:
         return getattr(import_module("volta3d.api"), self.__name__.rpartition(".")[2])

@@ -269,7 +269,7 @@ def test_a_bundle_runs_on_raw_scans_and_gives_what_predict_gives(
 def test_what_cannot_be_exported_is_refused(
     encoder_folder: Path, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UsageError, match="onnx or monai-bundle"):
+    with pytest.raises(UsageError, match="onnx, monai-bundle"):
         export(encoder_folder, tmp_path / "out", format="caffe")
     with pytest.raises(UsageError, match="Something else"):
         export(encoder_folder, encoder_folder, format="monai-bundle")  # would lose the encoder

@@ -56,7 +56,8 @@ def fill(
     Raises:
         EncoderError: fewer are, or one has another shape.
     """
-    folded = folding(loaded, contract)
+    # the network's patches were made for the cohort's millimetres, see ``folding``
+    folded = max(1, encoder.patch_size // int(loaded.config["model"]["patch_size"]))
     given = dict(loaded.vit.state_dict())
     if folded > 1:
         given = coarser(given, folded)

@@ -51,12 +51,14 @@ class Setting:
         contract: how the cohort was prepared.
         classes: background included.
         encoders: by folder, those that the arms name, in their order.
+        voxel_mm: median edge of the cohort's voxels, by its own affines; None: the contract's.
     """
 
     config: SegmentConfig
     contract: Contract
     classes: int
     encoders: Mapping[str, LoadedEncoder]
+    voxel_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,11 @@ class _Module(Protocol):
 
 
 def resolve(
-    texts: Sequence[str], config: SegmentConfig, contract: Contract, classes: int
+    texts: Sequence[str],
+    config: SegmentConfig,
+    contract: Contract,
+    classes: int,
+    voxel_mm: float | None = None,
 ) -> list[SegmenterArm]:
     """The arms of a command line, checked against the cohort's preparation.
 
@@ -124,6 +130,7 @@ def resolve(
         config: of the run.
         contract: how the cohort was prepared.
         classes: background included.
+        voxel_mm: median edge of the cohort's voxels, by its own affines; None: the contract's.
 
     Raises:
         EncoderError: an encoder is damaged, contradicts the cohort, or doesn't fit a UNETR.
@@ -136,7 +143,7 @@ def resolve(
         if spec.has_encoder and spec.source not in encoders:
             encoders[spec.source] = load_encoder(spec.path)
             check_grey(encoders[spec.source], contract)
-    setting = Setting(config, contract, classes, encoders)
+    setting = Setting(config, contract, classes, encoders, voxel_mm)
     return [_module(SEGMENTERS[spec.kind].module).resolve(spec, setting) for spec in specs]
 
 

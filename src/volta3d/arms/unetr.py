@@ -87,7 +87,7 @@ def _sizes(spec: ArmSpec, setting: Setting) -> dict[str, Any]:
         loaded = next(iter(setting.encoders.values()), None)
     if loaded is not None:
         sizes = {k: int(loaded.config["model"][k]) for k in SIZES}
-        sizes["patch_size"] *= folding(loaded, setting.contract)
+        sizes["patch_size"] *= folding(loaded, setting.contract, setting.voxel_mm)
     elif spec.source:
         preset = load_pretrain(spec.source)
         sizes = {k: getattr(preset.model, k) for k in SIZES}

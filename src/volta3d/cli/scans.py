@@ -13,7 +13,7 @@ from volta3d.config.prepare import LAYOUT_NAMES
 from volta3d.progress import Steps
 
 
-@app.command(epilog=example("volta3d prepare my-bids --out cohort --workers 2 --set size=128"))
+@app.command(epilog=example("volta3d prepare my-bids --out cohort --workers 2 --set size=48"))
 def prepare(
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Folders of scans.")],
     out: Annotated[Path, typer.Option(help="The cohort folder to make or complete.")],

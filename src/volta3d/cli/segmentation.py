@@ -16,7 +16,7 @@ from volta3d.progress import Steps
 @app.command(
     epilog=example(
         "volta3d segment cohort --arm volta=run/encoder --arm unet=unet --out outlines "
-        "--preset small --holdout 0.2 --set epochs=1 --set crops.size=64 --set overlap=0 "
+        "--preset small --holdout 0.2 --set epochs=1 --set crops.size=48 --set overlap=0 "
         "--set unetr.features=4"
     )
 )

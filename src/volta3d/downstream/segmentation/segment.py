@@ -18,6 +18,7 @@ from volta3d.downstream.segmentation.labelled import LabelledScans
 from volta3d.downstream.segmentation.reference import References
 from volta3d.downstream.segmentation.sides import check_flips
 from volta3d.encoder.embed import _device
+from volta3d.encoder.scale import cohort_mm
 from volta3d.errors import UsageError
 from volta3d.files import write_text
 from volta3d.grid.job import jobs_of
@@ -101,7 +102,9 @@ def segment(
         opened, config.labels, config.side_ratio, device, absent=config.absent == "allow"
     )
     check_flips(scans, config)
-    chosen = resolve(arms, config, opened.contract, len(scans.structures) + 1)
+    chosen = resolve(
+        arms, config, opened.contract, len(scans.structures) + 1, cohort_mm(opened)
+    )
     splits = make_splits(scans, config, folds=folds, holdout=holdout)
     references = References(scans, run)
     references.check()
