@@ -102,9 +102,7 @@ def segment(
         opened, config.labels, config.side_ratio, device, absent=config.absent == "allow"
     )
     check_flips(scans, config)
-    chosen = resolve(
-        arms, config, opened.contract, len(scans.structures) + 1, cohort_mm(opened)
-    )
+    chosen = resolve(arms, config, opened.contract, len(scans.structures) + 1, cohort_mm(opened))
     splits = make_splits(scans, config, folds=folds, holdout=holdout)
     references = References(scans, run)
     references.check()
