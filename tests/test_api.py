@@ -76,6 +76,8 @@ def test_settings_are_mappings_or_texts() -> None:
 def test_bad_settings_are_the_commands_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="wiews"):
         volta3d.pretrain(tmp_path, tmp_path / "run", settings={"wiews.locals": 2})
-    with pytest.raises(UsageError, match="NAME=SPEC"):
-        volta3d.segment(tmp_path, ["nothing"], tmp_path / "run")
+    with pytest.raises(ConfigError, match="wlds"):
+        volta3d.classify(tmp_path, "sex", {"a": "volume"}, tmp_path / "run", settings={"wlds": 1})
+    with pytest.raises(UsageError, match="Unknown format 'caffe'"):
+        volta3d.export(tmp_path, tmp_path / "run", format="caffe")
     assert not (tmp_path / "run").exists()

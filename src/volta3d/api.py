@@ -336,7 +336,11 @@ def report(
 
 
 def study(
-    study: PathLike, out: PathLike, *, sources: Mapping[str, PathLike] | None = None
+    study: PathLike,
+    out: PathLike,
+    *,
+    sources: Mapping[str, PathLike] | None = None,
+    scale: str = "",
 ) -> StudyResult:
     """Run or continue a study; see ``volta3d study --help``.
 
@@ -345,7 +349,8 @@ def study(
     """
     from volta3d.study.run import study as run
 
-    return run(study, Path(out), sources={k: str(v) for k, v in (sources or {}).items()})
+    given = {name: str(folder) for name, folder in (sources or {}).items()}
+    return run(study, Path(out), sources=given, scale=scale)
 
 
 def export(model: PathLike, out: PathLike, *, format: str = "onnx") -> Exported:

@@ -47,8 +47,8 @@ def test_X11_views_losses_and_state_stay_fp32_while_products_run_in_bf16(
     losses, moments = made.module(views, made.schedule.at(0))
     assert seen["product"].dtype == torch.bfloat16
     assert torch.equal(seen["views"], views.corrupted), "nothing rounds them on the way"
-    assert all(value.dtype == torch.float32 for value in vars(losses).values())
-    assert all(value.dtype == torch.float32 for value in vars(moments).values())
+    assert all(value.dtype == torch.float32 for value in losses.all().values())
+    assert all(value.dtype == torch.float32 for value in moments.values.values())
     made.window([np.array([0, 1])], 0, made.schedule.at(3))
     state = made.distillation.state_dict()
     assert {v.dtype for v in state.values() if v.is_floating_point()} == {torch.float32}

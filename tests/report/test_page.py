@@ -96,9 +96,13 @@ def test_the_quick_probe_stands_beside_untrained_and_volume(page: Page) -> None:
 
 
 def test_the_answer_names_untrained_and_volume(page: Page) -> None:
-    assert "token under the linear probe: better than the untrained encoder on age" in page.text
-    assert "better than head and brain volume alone on age" in page.text
-    assert "no clear difference from the untrained encoder on sex" in page.text
+    answers = re.split(r"(?=\b(?:Age|Sex): do features know more after training\?)", page.text)
+    age, sex = (next(a for a in answers if a.startswith(f"{name}: ")) for name in ("Age", "Sex"))
+    assert "training? Yes" in age
+    assert "The summariser's token: better than the untrained encoder, +0.30" in age
+    assert "better than head and brain volume alone" in age
+    assert "training? Not clear" in sex
+    assert "no clear difference from the untrained encoder, +0.05" in sex
 
 
 def test_synthetic_is_said_before_anything_else(page: Page) -> None:
@@ -168,7 +172,7 @@ def test_a_run_in_progress_is_reported(fabricate: ModuleType, tmp_path: Path) ->
     lines = metrics.read_text().splitlines()
     metrics.write_text("\n".join(lines[:40]) + "\n" + lines[40][: len(lines[40]) // 2])
     text = read(report([run], tmp_path / "out")).text
-    assert "Still running, or stopped · 38 of 640 optimiser steps" in text
+    assert "still running, or stopped · 38 of 640 optimiser steps" in text
     assert "One line of metrics.jsonl could not be read and is left out." in text
     assert "its weight is still 0: measured, not trained" in text
 
