@@ -53,8 +53,8 @@ def test_a_part_of_a_cohort_in_another_folder_names_the_same_files() -> None:
             "label_sha256": ["x;y", "z", "", ""],
         }
     )
-    moved = moved_paths(table, Path("/work/cohort"), Path("/out/part"))
-    assert moved["source"].tolist() == ["/work/bids/a.nii", "/far/b.nii", "", "old.nii"]
+    moved = moved_paths(table, Path("/archive/cohort"), Path("/out/part"))
+    assert moved["source"].tolist() == ["/archive/bids/a.nii", "/far/b.nii", "", "old.nii"]
     assert moved["label_file"].tolist() == [
-        "1=/work/l/a.nii;2=/work/l/b.nii", "/far/b_dseg.nii", "s_dseg", "old_dseg.nii",
+        "1=/archive/l/a.nii;2=/archive/l/b.nii", "/far/b_dseg.nii", "s_dseg", "old_dseg.nii",
     ]  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from volta3d.prepare.rows import label_cell, label_of_cell
 from volta3d.prepare.scan import Label, MergedLabel
 
-COHORT = Path("/work/cohort")
+COHORT = Path("/archive/cohort")
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ COHORT = Path("/work/cohort")
         Path("/a b/sub-1_dseg.nii.gz"),
         Path("/odd;name/x=1_dseg.nii"),
         MergedLabel(((1, Path("/harp/x_L.nii")), (2, Path("/harp/x_R.nii")))),
-        MergedLabel(((12, Path("/odd;name/3=x.nii")), (700, Path("/work/y.nii.gz")))),
+        MergedLabel(((12, Path("/odd;name/3=x.nii")), (700, Path("/archive/y.nii.gz")))),
     ],
     ids=str,
 )
